@@ -1,0 +1,223 @@
+package event
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"milliard/internal/columnar"
+)
+
+// Col names one integer column of a block.
+type Col int
+
+// The integer columns. Order is the order on disk; new ones go before the personal part's with a new block version.
+const (
+	ColIDHi Col = iota // Minted only
+	ColIDLo            // Minted: low half; Imported: row number
+	ColType
+	ColTime
+	ColTenant
+	ColAdvertiser
+	ColCampaign
+	ColBanner
+	ColAffiliate
+	ColGoal
+	ColRevenue
+	ColPayout
+	ColN      // zigzag
+	ColAmount // zigzag
+	ColFlags
+	ColCountry
+	ColDevice
+	ColClickHi
+	ColClickLo
+	ColClickTime
+
+	ColIPHash // first of the personal part
+	NumCols
+)
+
+// Str names one string column of a block.
+type Str int
+
+// The string columns, in the order on disk.
+const (
+	StrForeign Str = iota
+	StrSource
+	StrOrder
+	StrSubs
+	StrRef
+	StrReferrer
+
+	StrIP // first of the personal part
+	StrUA
+	StrVisitor
+	NumStrs
+)
+
+const (
+	blockVersion = 1
+	firstPIICol  = ColIPHash
+	firstPIIStr  = StrIP
+)
+
+// Block is a group of events of one id space in columns: the unit of encoding. A Block is reused: decoding into it
+// overwrites what it held. Its strings alias the bytes it was decoded from.
+type Block struct {
+	Space  Space
+	Import ImportID // Imported only
+	N      int      // rows
+	U      [NumCols][]uint64
+	Const  [NumCols]bool // every row of the column is equal; set by Decode
+	S      [NumStrs]columnar.Strings
+}
+
+// zigzag maps small negative numbers to small unsigned ones.
+func zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }
+
+func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
+
+// MicrosAt returns a signed fixed-point column (ColN, ColAmount) at row i.
+func (b *Block) MicrosAt(c Col, i int) Micros { return Micros(unzigzag(b.U[c][i])) }
+
+// Row copies row i into e. The byte slices alias the block.
+func (b *Block) Row(i int, e *Event) {
+	*e = Event{
+		Space: b.Space, Import: b.Import,
+		ID:         MintedID{b.U[ColIDHi][i], b.U[ColIDLo][i]},
+		Foreign:    b.S[StrForeign].Row(i),
+		Source:     b.S[StrSource].Row(i),
+		Type:       Type(b.U[ColType][i]),
+		Time:       int64(b.U[ColTime][i]),
+		Tenant:     TenantID(b.U[ColTenant][i]),
+		Advertiser: AdvertiserID(b.U[ColAdvertiser][i]),
+		Campaign:   CampaignID(b.U[ColCampaign][i]),
+		Banner:     BannerID(b.U[ColBanner][i]),
+		Affiliate:  AffiliateID(b.U[ColAffiliate][i]),
+		Goal:       GoalID(b.U[ColGoal][i]),
+		Revenue:    PriceID(b.U[ColRevenue][i]),
+		Payout:     PriceID(b.U[ColPayout][i]),
+		N:          b.MicrosAt(ColN, i),
+		Amount:     b.MicrosAt(ColAmount, i),
+		Flags:      Flags(b.U[ColFlags][i]),
+		Country:    Country(b.U[ColCountry][i]),
+		Device:     Device(b.U[ColDevice][i]),
+		Click:      MintedID{b.U[ColClickHi][i], b.U[ColClickLo][i]},
+		ClickTime:  int64(b.U[ColClickTime][i]),
+		Order:      b.S[StrOrder].Row(i),
+		Subs:       b.S[StrSubs].Row(i),
+		Ref:        b.S[StrRef].Row(i),
+		Referrer:   b.S[StrReferrer].Row(i),
+		IP:         b.S[StrIP].Row(i),
+		IPHash:     b.U[ColIPHash][i],
+		UA:         b.S[StrUA].Row(i),
+		Visitor:    b.S[StrVisitor].Row(i),
+	}
+}
+
+// AppendMain appends the encoded main part of the block: everything that is not personal.
+func (b *Block) AppendMain(dst []byte) []byte {
+	dst = append(dst, blockVersion, byte(b.Space))
+	if b.Space == Imported {
+		dst = append(dst, b.Import[:]...)
+	}
+	dst = binary.AppendUvarint(dst, uint64(b.N))
+	for c := Col(0); c < firstPIICol; c++ {
+		dst = columnar.AppendUints(dst, b.U[c])
+	}
+	for s := Str(0); s < firstPIIStr; s++ {
+		dst = columnar.AppendStrings(dst, &b.S[s])
+	}
+	return dst
+}
+
+// AppendPersonal appends the encoded personal part of the block.
+func (b *Block) AppendPersonal(dst []byte) []byte {
+	dst = append(dst, blockVersion)
+	dst = binary.AppendUvarint(dst, uint64(b.N))
+	for c := firstPIICol; c < NumCols; c++ {
+		dst = columnar.AppendUints(dst, b.U[c])
+	}
+	for s := firstPIIStr; s < NumStrs; s++ {
+		dst = columnar.AppendStrings(dst, &b.S[s])
+	}
+	return dst
+}
+
+// Decode reads a block from its main and personal parts. A nil personal part leaves those columns empty (zero).
+func (b *Block) Decode(main, personal []byte) error {
+	if len(main) < 2 || main[0] != blockVersion {
+		return fmt.Errorf("%w: block version", columnar.ErrCorrupt)
+	}
+	b.Space, b.Import = Space(main[1]), ImportID{}
+	src := main[2:]
+	switch b.Space {
+	case Minted, Foreign:
+	case Imported:
+		if len(src) < len(b.Import) {
+			return fmt.Errorf("%w: import id", columnar.ErrCorrupt)
+		}
+		src = src[copy(b.Import[:], src):]
+	default:
+		return fmt.Errorf("%w: id space %d", columnar.ErrCorrupt, b.Space)
+	}
+	n, used := binary.Uvarint(src)
+	if used <= 0 || n > columnar.MaxRows {
+		return fmt.Errorf("%w: row count", columnar.ErrCorrupt)
+	}
+	b.N = int(n)
+	src, err := b.decodeColumns(src[used:], 0, firstPIICol, 0, firstPIIStr)
+	if err != nil {
+		return err
+	}
+	if len(src) != 0 {
+		return fmt.Errorf("%w: %d bytes after the main part", columnar.ErrCorrupt, len(src))
+	}
+	if b.Space == Foreign && len(b.S[StrForeign].Index) != b.N {
+		return fmt.Errorf("%w: foreign ids are missing", columnar.ErrCorrupt)
+	}
+	return b.decodePersonal(personal)
+}
+
+func (b *Block) decodePersonal(personal []byte) error {
+	if personal == nil {
+		for c := firstPIICol; c < NumCols; c++ {
+			b.U[c] = append(b.U[c][:0], make([]uint64, b.N)...)
+			b.Const[c] = true
+		}
+		for s := firstPIIStr; s < NumStrs; s++ {
+			b.S[s].Reset()
+		}
+		return nil
+	}
+	if len(personal) < 1 || personal[0] != blockVersion {
+		return fmt.Errorf("%w: personal part version", columnar.ErrCorrupt)
+	}
+	n, used := binary.Uvarint(personal[1:])
+	if used <= 0 || n != uint64(b.N) {
+		return fmt.Errorf("%w: personal part row count", columnar.ErrCorrupt)
+	}
+	src, err := b.decodeColumns(personal[1+used:], firstPIICol, NumCols, firstPIIStr, NumStrs)
+	if err != nil {
+		return err
+	}
+	if len(src) != 0 {
+		return fmt.Errorf("%w: %d bytes after the personal part", columnar.ErrCorrupt, len(src))
+	}
+	return nil
+}
+
+func (b *Block) decodeColumns(src []byte, col, colEnd Col, str, strEnd Str) ([]byte, error) {
+	var err error
+	for c := col; c < colEnd; c++ {
+		if b.U[c], b.Const[c], src, err = columnar.Uints(b.U[c], src, b.N); err != nil {
+			return nil, fmt.Errorf("column %d: %w", c, err)
+		}
+	}
+	for s := str; s < strEnd; s++ {
+		if src, err = columnar.DecodeStrings(&b.S[s], src, b.N); err != nil {
+			return nil, fmt.Errorf("string column %d: %w", s, err)
+		}
+	}
+	return src, nil
+}

@@ -1,0 +1,186 @@
+// Package ledger is the contract of the SQL database behind the grid: what one flush carries, how it is fenced, and
+// what can be read back. DuckDB implements it in duck; ledgertest is the conformance suite.
+//
+// All times are UTC. Buckets are unix minutes. Counts and amounts are event.Micros (int64 millionths).
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"milliard/internal/catalog"
+	"milliard/internal/event"
+	"milliard/internal/journal"
+)
+
+// Errors of the contract.
+var (
+	// ErrFenced: another owner has the lane, or the position is not the one this flush starts from. Nothing was written.
+	ErrFenced = errors.New("flush fenced")
+	// ErrUnavailable: the ledger cannot be written now; nothing was written (read back, not assumed). Try again.
+	ErrUnavailable = errors.New("ledger unavailable")
+)
+
+// Position is how far a lane has been counted.
+type Position struct {
+	Seq     uint64       // last folded sequence; 0 before the first
+	Hash    journal.Hash // hash of the batch at Seq
+	LogTime int64        // unix milliseconds
+	Flush   uint64       // how many flushes this lane has had
+}
+
+// Key is what a cell counts.
+type Key struct {
+	Bucket    int32 // unix minute; for 15-minute tables the minute that starts the quarter
+	Tenant    event.TenantID
+	Type      event.Type
+	Goal      event.GoalID
+	Class     event.Class
+	Campaign  event.CampaignID
+	Banner    event.BannerID
+	Affiliate event.AffiliateID
+	Revenue   event.PriceID
+	Payout    event.PriceID
+}
+
+// Value is what a cell grew by.
+type Value struct {
+	N      event.Micros // sum of increments
+	Amount event.Micros // sum of amounts
+	Events int64        // number of events, whatever their increments
+}
+
+// Cell is one delta of one counter.
+type Cell struct {
+	Key
+	Value
+}
+
+// Dimension is what a rollup splits a campaign by.
+type Dimension uint8
+
+// The dimensions that have rollups of their own, 15 minutes fine.
+const (
+	DimCountry Dimension = 1
+	DimDevice  Dimension = 2
+	DimSub1    Dimension = 3
+)
+
+// OtherValue is the explicit rest once a campaign has used up its budget of values in a dimension.
+const OtherValue = "(other)"
+
+// RollupCell is one delta of a dimension's rollup. Banner, Revenue and Payout are kept, so that money can be split too.
+type RollupCell struct {
+	Dim      Dimension
+	DimValue string
+	Key
+	Value
+}
+
+// ClickRow is one click as it is kept for attribution and evidence.
+type ClickRow struct {
+	Seq       uint64 // lane sequence of its batch
+	Row       uint32 // row within the batch
+	ClickID   event.MintedID
+	EventID   string // as the sender would write it
+	Time      int64  // unix ms
+	Received  int64  // unix ms
+	Tenant    event.TenantID
+	Campaign  event.CampaignID
+	Banner    event.BannerID
+	Affiliate event.AffiliateID
+	Class     event.Class
+	Country   event.Country
+	Device    event.Device
+	Subs      string
+}
+
+// SaleRow is one conversion. Duplicates are rows too, kept as evidence.
+type SaleRow struct {
+	Seq        uint64
+	Row        uint32
+	EventID    string
+	Order      string // advertiser's order id; empty without one
+	ClickID    event.MintedID
+	ClickTime  int64 // unix ms, 0 when unattributed
+	Time       int64
+	Received   int64
+	Tenant     event.TenantID
+	Advertiser event.AdvertiserID
+	Campaign   event.CampaignID
+	Banner     event.BannerID
+	Affiliate  event.AffiliateID
+	Goal       event.GoalID
+	Class      event.Class
+	Revenue    event.PriceID
+	Payout     event.PriceID
+	N          event.Micros
+	Amount     event.Micros
+	Subs       string
+}
+
+// Generation is everything a lane's owner has gathered between two positions; a flush writes it in one transaction. It
+// is frozen: nobody changes it once it has been handed over.
+type Generation struct {
+	Lane     int
+	Epoch    uint64 // of the owner, from Acquire
+	From, To Position
+	Cells    []Cell       // minute cells by bucket time (receive time live, event time for imports)
+	Occurred []Cell       // the same events in 15-minute buckets of their own time
+	Rollups  []RollupCell // 15-minute buckets by bucket time
+	Clicks   []ClickRow
+	Sales    []SaleRow
+	Tallies  []journal.Tally
+}
+
+// Ledger is written by one flusher per lane and read by anybody.
+type Ledger interface {
+	// Acquire makes the caller the lane's owner: it raises the lane's epoch in SQL and returns it with the committed
+	// position.
+	Acquire(ctx context.Context, lane int) (epoch uint64, at Position, err error)
+	// Flush writes g in one transaction with UPDATE positions … WHERE seq = From.Seq AND epoch = g.Epoch. When COMMIT
+	// fails it reopens, reads the position back and reports what is true: nil, ErrFenced or ErrUnavailable.
+	Flush(ctx context.Context, g *Generation) error
+	Positions(ctx context.Context) (map[int]Position, error)
+
+	// Project applies control records to the catalog tables and the change history, in one transaction, and moves the
+	// control position to through. Records at or below the control position are ignored.
+	Project(ctx context.Context, records []catalog.Record, through uint64) error
+	ControlPosition(ctx context.Context) (uint64, error)
+
+	// Compact merges old deltas and fills rollups; it returns at once when there is nothing to do. It never changes a sum.
+	Compact(ctx context.Context) error
+	// Durable makes everything committed so far survive a power cut of the database file itself (CHECKPOINT) and
+	// returns the positions that are then safe to trim below.
+	Durable(ctx context.Context) (map[int]Position, error)
+
+	// Query runs one of the program's own read-only statements. The caller closes the rows soon: an open reader holds
+	// back checkpoints.
+	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	// Snapshot runs read in one read transaction, so that several queries and the positions agree.
+	Snapshot(ctx context.Context, read func(q Querier) error) error
+	// AdHoc runs a user's statement: read-only, external access off, limited in rows and time, interruptible.
+	AdHoc(ctx context.Context, query string, limit AdHocLimit) (*Table, error)
+
+	Close() error
+}
+
+// Querier runs statements inside one snapshot.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// AdHocLimit bounds a user's statement.
+type AdHocLimit struct {
+	Rows    int   // 10,000 by default; more is cut and Table.Truncated set
+	Timeout int64 // milliseconds; 2,000 by default
+}
+
+// Table is a small result held in memory.
+type Table struct {
+	Columns   []string `json:"columns"`
+	Types     []string `json:"types"`
+	Rows      [][]any  `json:"rows"`
+	Truncated bool     `json:"truncated"`
+}

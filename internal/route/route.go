@@ -1,0 +1,69 @@
+// Package route decides which slot an event belongs to and which lane carries a slot. It is pure. Slots never change;
+// an event's slot depends on nothing but its own ids, so one event always meets the same state.
+package route
+
+import (
+	"encoding/binary"
+
+	"github.com/zeebo/xxh3"
+
+	"milliard/internal/event"
+)
+
+// importRowsPerSlot keeps neighbouring rows of an import in one slot, so that their bitmap is dense.
+const importRowsPerSlot = 1 << 16
+
+// Router hashes foreign ids and orders with the installation's secret seed.
+type Router struct{ Seed uint64 }
+
+// Slot returns the event's slot: inside ids that we minted; conversions by order, else by click; foreign ids by hash.
+func (r Router) Slot(e *event.Event) uint16 {
+	if e.Type == event.Conversion {
+		if len(e.Order) > 0 {
+			return slotOf(r.Order(e.Tenant, e.Advertiser, e.Order))
+		}
+		if !e.Click.IsZero() {
+			return e.Click.Slot()
+		}
+	}
+	switch e.Space {
+	case event.Minted:
+		return e.ID.Slot()
+	case event.Imported:
+		return ImportSlot(e.Import, e.ID.Lo)
+	default:
+		return slotOf(r.Foreign(e.Tenant, e.Source, e.Type, e.Foreign))
+	}
+}
+
+// Foreign returns the keyed hash of a foreign id. The type is part of it: an impression and a click may share an id.
+func (r Router) Foreign(tenant event.TenantID, source []byte, typ event.Type, id []byte) uint64 {
+	var buf [6 + 2*event.MaxForeignID + 2]byte
+	b := binary.LittleEndian.AppendUint16(buf[:0], uint16(tenant))
+	b = binary.LittleEndian.AppendUint16(b, uint16(typ))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(source)))
+	b = append(b, source...)
+	b = append(b, id...)
+	return xxh3.HashSeed(b, r.Seed)
+}
+
+// Order returns the keyed hash of an advertiser's order id. The goal is not part of it, so all goals of an order meet.
+func (r Router) Order(tenant event.TenantID, advertiser event.AdvertiserID, order []byte) uint64 {
+	var buf [16 + event.MaxForeignID]byte
+	b := binary.LittleEndian.AppendUint16(buf[:0], uint16(tenant))
+	b = binary.LittleEndian.AppendUint32(b, uint32(advertiser))
+	b = append(b, "order"...)
+	b = append(b, order...)
+	return xxh3.HashSeed(b, r.Seed)
+}
+
+func slotOf(hash uint64) uint16 { return uint16(hash >> 54) }
+
+// ImportSlot returns the slot of a row of an import.
+func ImportSlot(id event.ImportID, row uint64) uint16 {
+	h := xxh3.HashSeed(id[:], row/importRowsPerSlot)
+	return slotOf(h)
+}
+
+// Lane returns which of lanes carries a slot.
+func Lane(slot uint16, lanes int) int { return int(slot) * lanes / event.Slots }
