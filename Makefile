@@ -1,0 +1,58 @@
+# Milliard. `make` alone lists the targets.
+
+SHELL   := /bin/bash
+GO      ?= go
+TOOL     = $(GO) tool -modfile=tools/go.mod
+BIN      = bin/milliard
+# How long each fuzz target runs under `make fuzz`.
+T       ?= 20s
+# Arguments of `make run`, for example ARGS="--doors :9000".
+ARGS    ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build check fmt lint test race fuzz golden smoke vuln run demo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/milliard
+	$(GO) build -o $(BIN) ./cmd/milliard
+
+check: ## format, vet, tests of the repository itself and the short tests of the pure packages
+	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) test -short ./internal/tidy ./internal/event ./internal/columnar ./internal/token ./internal/route ./internal/dedup ./internal/judge ./internal/count ./internal/price ./internal/catalog
+
+fmt: ## format every file
+	$(TOOL) gofumpt -w $$(git ls-files '*.go')
+
+lint: ## golangci-lint with .golangci.yml; its first build takes some minutes
+	$(TOOL) golangci-lint run ./...
+
+test: ## unit, end-to-end and browser tests
+	$(GO) test ./...
+
+race: ## the same tests under the race detector
+	$(GO) test -race -timeout 30m ./...
+
+fuzz: ## every fuzz target for T each (T=20s)
+	@$(GO) list ./... | while read -r pkg; do \
+	  for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) "$$pkg" || exit 1; \
+	  done; \
+	done
+
+golden: ## rewrite the golden files; look at the diff before committing it
+	MILLIARD_GOLDEN=write $(GO) test ./...
+
+smoke: build ## replay ../shared/data through a real server with kill -9, and prove every count
+	$(GO) run ./smoke --binary $(BIN) --data ../shared/data
+
+vuln: ## known vulnerabilities in what we import; needs the vulnerability database
+	$(TOOL) govulncheck ./...
+
+run: build ## run the server in ./data
+	./$(BIN) serve --data data $(ARGS)
+
+demo: build ## run the demonstration
+	./$(BIN) demo
