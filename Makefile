@@ -4,6 +4,8 @@ SHELL   := /bin/bash
 GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 BIN      = bin/milliard
+# Packages without I/O: their tests take seconds.
+PURE     = $(addprefix ./internal/,event columnar token route dedup judge count price catalog)
 # How long each fuzz target runs under `make fuzz`.
 T       ?= 20s
 # Arguments of `make run`, for example ARGS="--doors :9000".
@@ -18,15 +20,13 @@ help: ## list the targets
 build: ## build bin/milliard
 	$(GO) build -o $(BIN) ./cmd/milliard
 
-check: ## format, vet, tests of the repository itself and the short tests of the pure packages
-	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
-	$(GO) vet ./...
-	$(GO) test -short ./internal/tidy ./internal/event ./internal/columnar ./internal/token ./internal/route ./internal/dedup ./internal/judge ./internal/count ./internal/price ./internal/catalog
+check: lint ## lint, tests of the repository itself, short tests of the ground and pure packages
+	$(GO) test -short ./internal/tidy $(PURE)
 
 fmt: ## format every file
-	$(TOOL) gofumpt -w $$(git ls-files '*.go')
+	$(TOOL) golangci-lint fmt ./...
 
-lint: ## golangci-lint with .golangci.yml; its first build takes some minutes
+lint: ## format, vet and lint, see .golangci.yml
 	$(TOOL) golangci-lint run ./...
 
 test: ## unit, end-to-end and browser tests
