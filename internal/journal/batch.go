@@ -95,6 +95,19 @@ func Open(msg []byte) (Header, []byte, error) {
 	if le.Uint32(msg[84:]) != crc {
 		return h, nil, fmt.Errorf("%w: checksum", ErrBadBatch)
 	}
+	return decodeHeader(msg), msg[headerBytes:], nil
+}
+
+// PeekHeader reads the header alone, from the first HeaderBytes of a message; the checksum is not looked at.
+func PeekHeader(msg []byte) (Header, error) {
+	if len(msg) < headerBytes || string(msg[:4]) != batchMagic {
+		return Header{}, fmt.Errorf("%w: no batch header", ErrBadBatch)
+	}
+	return decodeHeader(msg), nil
+}
+
+func decodeHeader(msg []byte) (h Header) {
+	le := binary.LittleEndian
 	h.Kind = Kind(msg[4])
 	h.Spooled = msg[5]&1 != 0
 	h.Lane = le.Uint16(msg[6:])
@@ -104,7 +117,7 @@ func Open(msg []byte) (Header, []byte, error) {
 	h.Received = int64(le.Uint64(msg[36:]))
 	h.Catalog = le.Uint64(msg[44:])
 	copy(h.Prev[:], msg[52:])
-	return h, msg[headerBytes:], nil
+	return h
 }
 
 // HashOf returns the chain hash of a whole message.

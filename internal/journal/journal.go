@@ -38,20 +38,25 @@ type State struct {
 	Bytes       uint64
 	Deleted     int // interior sequences that are gone
 	Lost        int // messages the engine itself reported as lost
+	// ID is a random name given to the stream when it was made: another one means another directory or a restored
+	// installation, so positions of the old one mean nothing here.
+	ID string
 }
 
 // Stream is one durable ordered log. Append has one caller at a time; readers are independent of it.
 type Stream interface {
 	Name() string
 	// Append stores data as sequence last+1 and returns when it is durable. If the same bytes already stand at last+1
-	// (an earlier attempt whose answer was lost) that is success. See the errors above.
+	// (an earlier attempt whose answer was lost) that is success. See the errors above; any other error is about the
+	// message itself (empty or longer than MaxBatchBytes) and nothing was sent. Append keeps no reference to data.
 	Append(ctx context.Context, last uint64, data []byte) (seq uint64, err error)
-	// Read starts at sequence from (>= 1) and follows the stream.
+	// Read starts at sequence from (>= 1) and follows the stream: what this process appended, and what stood there
+	// when the stream was opened.
 	Read(ctx context.Context, from uint64) (Reader, error)
-	// Get returns one message, ErrGap when it is not there.
+	// Get returns one message, ErrGap when it is not there. The caller owns its Data, as it owns that of a Reader's.
 	Get(ctx context.Context, seq uint64) (Message, error)
 	State(ctx context.Context) (State, error)
-	// Trim deletes every message below seq.
+	// Trim deletes every message below seq. The last message always stays, so that the stream knows where it is.
 	Trim(ctx context.Context, below uint64) error
 }
 

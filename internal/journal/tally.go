@@ -1,0 +1,25 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// AppendTallies appends the body of a KindTallies batch: the tallies as a JSON array. They are few (one batch a second
+// at most), so their bytes are readable rather than small.
+func AppendTallies(dst []byte, tallies []Tally) ([]byte, error) {
+	body, err := json.Marshal(tallies)
+	if err != nil {
+		return dst, fmt.Errorf("encode tallies: %w", err)
+	}
+	return append(dst, body...), nil
+}
+
+// DecodeTallies reads the body of a KindTallies batch.
+func DecodeTallies(body []byte) ([]Tally, error) {
+	var tallies []Tally
+	if err := json.Unmarshal(body, &tallies); err != nil {
+		return nil, fmt.Errorf("%w: tallies: %w", ErrBadBatch, err)
+	}
+	return tallies, nil
+}
