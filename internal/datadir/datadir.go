@@ -1,0 +1,237 @@
+// Package datadir is the directory of one installation: who it is, who holds it, and where its parts lie. It refuses
+// what it does not know: a directory that another process holds, one that is not ours, one from a newer version.
+package datadir
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"milliard/internal/durable"
+)
+
+// Errors of Open.
+var (
+	ErrHeld    = errors.New("data directory is held by another process")
+	ErrForeign = errors.New("not a Milliard data directory")
+	ErrVersion = errors.New("data directory has another version")
+)
+
+// formatVersion changes when an older program could not read the directory any more.
+const formatVersion = 1
+
+const (
+	installFile = "install.json"
+	lockFile    = "lock"
+	minterFile  = "minter"
+	masterFile  = "master.key"
+)
+
+// Install is what never changes in an installation.
+type Install struct {
+	Version int       `json:"version"`
+	ID      string    `json:"id"`    // 32 hex digits
+	Seed    string    `json:"seed"`  // 16 hex digits: seed of the keyed hashes
+	Lanes   int       `json:"lanes"` // fixed
+	Created time.Time `json:"created"`
+}
+
+// SeedValue returns the seed of the keyed hashes.
+func (i *Install) SeedValue() uint64 {
+	v, _ := strconv.ParseUint(i.Seed, 16, 64) // checked by Open
+	return v
+}
+
+// Dir is an open data directory; the process holds it until Close.
+type Dir struct {
+	Path    string
+	Install Install
+	lock    *os.File
+}
+
+// Open takes the directory, creating it when it is missing or empty.
+func Open(path string, lanes int, now time.Time) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("read data directory: %w", err)
+	}
+	_, statErr := os.Stat(filepath.Join(path, installFile))
+	fresh := errors.Is(statErr, fs.ErrNotExist)
+	if fresh {
+		for _, e := range entries {
+			if e.Name() != lockFile && e.Name() != masterFile && !strings.HasSuffix(e.Name(), ".tmp") && e.Name() != "lost+found" {
+				return nil, fmt.Errorf("%w: %s holds %q but no %s", ErrForeign, path, e.Name(), installFile)
+			}
+		}
+	}
+	lock, err := takeLock(filepath.Join(path, lockFile))
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{Path: path, lock: lock}
+	if fresh {
+		err = d.create(lanes, now)
+	} else {
+		err = d.load(lanes)
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(path)
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: %s (process %s)", ErrHeld, filepath.Dir(path), strings.TrimSpace(string(holder)))
+		}
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("write lock: %w", err)
+		}
+	}
+	return f, nil
+}
+
+func (d *Dir) create(lanes int, now time.Time) error {
+	var b [24]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return fmt.Errorf("random: %w", err)
+	}
+	d.Install = Install{
+		Version: formatVersion, ID: hex.EncodeToString(b[:16]),
+		Seed:  fmt.Sprintf("%016x", binary.LittleEndian.Uint64(b[16:])),
+		Lanes: max(lanes, 1), Created: now.UTC(),
+	}
+	body, err := json.MarshalIndent(d.Install, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", installFile, err)
+	}
+	return durable.WriteFile(filepath.Join(d.Path, installFile), append(body, '\n'))
+}
+
+func (d *Dir) load(lanes int) error {
+	body, err := os.ReadFile(filepath.Join(d.Path, installFile))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", installFile, err)
+	}
+	if err := json.Unmarshal(body, &d.Install); err != nil || d.Install.ID == "" || d.Install.Lanes < 1 {
+		return fmt.Errorf("%w: %s cannot be read", ErrForeign, filepath.Join(d.Path, installFile))
+	}
+	if _, err := strconv.ParseUint(d.Install.Seed, 16, 64); err != nil {
+		return fmt.Errorf("%w: %s has no seed", ErrForeign, installFile)
+	}
+	if d.Install.Version != formatVersion {
+		return fmt.Errorf("%w: it has %d, this program reads %d", ErrVersion, d.Install.Version, formatVersion)
+	}
+	if lanes != 0 && lanes != d.Install.Lanes {
+		return fmt.Errorf("the number of lanes is fixed at %d when the directory is created; %d was asked for", d.Install.Lanes, lanes)
+	}
+	return nil
+}
+
+// Close gives the directory free.
+func (d *Dir) Close() error {
+	if d.lock == nil {
+		return nil
+	}
+	err := d.lock.Close()
+	d.lock = nil
+	return err
+}
+
+// Join returns a path below the directory.
+func (d *Dir) Join(elem ...string) string { return filepath.Join(append([]string{d.Path}, elem...)...) }
+
+// NextMinter returns a minter number that this installation has never used, and remembers it durably first.
+func (d *Dir) NextMinter() (uint32, error) {
+	var n uint64
+	body, err := os.ReadFile(d.Join(minterFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return 0, fmt.Errorf("read minter number: %w", err)
+	default:
+		if n, err = strconv.ParseUint(strings.TrimSpace(string(body)), 10, 32); err != nil {
+			return 0, fmt.Errorf("minter number: %w", err)
+		}
+	}
+	n++
+	if n >= 1<<24 {
+		return 0, errors.New("minter numbers are used up: start a new data directory")
+	}
+	if err := durable.WriteFile(d.Join(minterFile), []byte(strconv.FormatUint(n, 10)+"\n")); err != nil {
+		return 0, fmt.Errorf("write minter number: %w", err)
+	}
+	return uint32(n), nil
+}
+
+// MasterKey returns the key that seals secrets: from value (base64 or hex, 32 bytes) or file when given, else from
+// master.key in the directory, which is created on first use. made tells that it was created now.
+func (d *Dir) MasterKey(value, file string) (key [32]byte, made bool, err error) {
+	switch {
+	case value != "":
+		key, err = parseKey(value)
+		return key, false, err
+	case file != "":
+		body, err := os.ReadFile(file)
+		if err != nil {
+			return key, false, fmt.Errorf("master key: %w", err)
+		}
+		key, err = parseKey(string(body))
+		return key, false, err
+	}
+	path := d.Join(masterFile)
+	body, err := os.ReadFile(path)
+	if err == nil {
+		key, err = parseKey(string(body))
+		return key, false, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, false, fmt.Errorf("master key: %w", err)
+	}
+	if _, err := rand.Read(key[:]); err != nil {
+		return key, false, fmt.Errorf("random: %w", err)
+	}
+	text := base64.StdEncoding.EncodeToString(key[:]) + "\n"
+	return key, true, durable.WriteFile(path, []byte(text))
+}
+
+func parseKey(text string) (key [32]byte, err error) {
+	text = strings.TrimSpace(text)
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(b) != len(key) {
+		b, err = hex.DecodeString(text)
+	}
+	if err != nil || len(b) != len(key) {
+		return key, errors.New("master key: want 32 bytes as base64 or hex")
+	}
+	copy(key[:], b)
+	return key, nil
+}

@@ -1,0 +1,25 @@
+package grid
+
+import "time"
+
+// segmentCut decides where archive segments end. The decision depends on the log alone, so a segment that is written
+// again after a crash has the same sequences and the same bytes.
+type segmentCut struct {
+	First   uint64 // first sequence of the segment that is growing
+	Bytes   int64
+	Started int64    // log time of its first batch, unix ms
+	Ends    []uint64 // last sequences of complete segments that are not sealed yet, in order
+}
+
+func (c *segmentCut) add(size int, logTime int64, opt *Options, seq uint64) {
+	if c.Bytes == 0 {
+		c.Started = logTime
+	}
+	c.Bytes += int64(size)
+	if c.Bytes < int64(opt.TargetSealed) && seq-c.First+1 < uint64(opt.SealedBatches) &&
+		time.Duration(logTime-c.Started)*time.Millisecond < opt.SealedSpan {
+		return
+	}
+	c.Ends = append(c.Ends, seq)
+	c.First, c.Bytes = seq+1, 0
+}

@@ -1,0 +1,182 @@
+package grid
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"milliard/internal/durable"
+)
+
+// imagesKept is how many images a lane keeps: should the newest be unreadable, the other is folded on from.
+const imagesKept = 2
+
+// imageStore keeps a lane's images and their parts in one directory. One goroutine at a time uses it.
+type imageStore struct {
+	dir string
+	log *slog.Logger
+	// parts names the files of closed generations that stand on disk.
+	parts map[uint32]string
+	// orderParts names the files of the full chunks of the order list.
+	orderParts []string
+}
+
+func openImages(dir string, log *slog.Logger) (*imageStore, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open images: %w", err)
+	}
+	return &imageStore{dir: dir, log: log, parts: make(map[uint32]string)}, nil
+}
+
+func imageName(seq uint64) string { return fmt.Sprintf("%016d.image", seq) }
+
+// positions lists the sequences of the images on disk, newest first.
+func (s *imageStore) positions() ([]uint64, error) {
+	names, err := filepath.Glob(filepath.Join(s.dir, "*.image"))
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var out []uint64
+	for _, n := range names {
+		var seq uint64
+		if _, err := fmt.Sscanf(filepath.Base(n), "%016d.image", &seq); err == nil {
+			out = append(out, seq)
+		}
+	}
+	slices.Sort(out)
+	slices.Reverse(out)
+	return out, nil
+}
+
+// load returns the state of the newest readable image at or below limit; nil when there is none.
+func (s *imageStore) load(opt Options, limit uint64) (*State, error) {
+	seqs, err := s.positions()
+	if err != nil {
+		return nil, err
+	}
+	for _, seq := range seqs {
+		if seq > limit {
+			s.log.Warn("image is ahead of the ledger, not used", "seq", seq, "ledger", limit)
+			continue
+		}
+		st, err := s.read(opt, seq)
+		if err != nil {
+			s.log.Error("image unreadable, trying an older one", "seq", seq, "err", err)
+			continue
+		}
+		return st, nil
+	}
+	return nil, nil
+}
+
+func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
+	b, err := os.ReadFile(filepath.Join(s.dir, imageName(seq)))
+	if err != nil {
+		return nil, fmt.Errorf("read image: %w", err)
+	}
+	names := make(map[string]bool)
+	st, err := decodeImage(b, opt, func(name string) ([]uint64, error) {
+		if name != filepath.Base(name) || !strings.HasSuffix(name, ".part") {
+			return nil, fmt.Errorf("%w: part name %q", ErrImage, name)
+		}
+		body, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil {
+			return nil, fmt.Errorf("read image part: %w", err)
+		}
+		names[name] = true
+		return decodePart(body)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if st.pos.Seq != seq {
+		return nil, fmt.Errorf("%w: position %d under the name of %d", ErrImage, st.pos.Seq, seq)
+	}
+	s.adopt(names)
+	return st, nil
+}
+
+// adopt remembers which parts the loaded image stands on, so that the next image does not write them again.
+func (s *imageStore) adopt(names map[string]bool) {
+	s.parts, s.orderParts = make(map[uint32]string), nil
+	for n := range names {
+		var number uint64
+		switch {
+		case scanPart(n, "gen", &number):
+			s.parts[uint32(number)] = n
+		case scanPart(n, "orders", &number):
+			for uint64(len(s.orderParts)) <= number {
+				s.orderParts = append(s.orderParts, "")
+			}
+			s.orderParts[number] = n
+		}
+	}
+}
+
+func scanPart(name, kind string, number *uint64) bool {
+	_, err := fmt.Sscanf(name, kind+"-%d-", number)
+	return err == nil
+}
+
+// save writes the snapshot as an image and returns when it is durable. It then removes what no kept image needs.
+func (s *imageStore) save(snap *Snapshot) error {
+	for _, g := range snap.gens[:len(snap.gens)-1] {
+		if _, ok := s.parts[g.Number]; ok {
+			continue
+		}
+		name, body := partName("gen", uint64(g.Number), g.Hashes)
+		if err := durable.WriteFile(filepath.Join(s.dir, name), body); err != nil {
+			return err
+		}
+		s.parts[g.Number] = name
+	}
+	for (len(s.orderParts)+1)*orderChunk <= len(snap.orders) {
+		n := len(s.orderParts)
+		name, body := partName("orders", uint64(n), snap.orders[n*orderChunk:(n+1)*orderChunk])
+		if err := durable.WriteFile(filepath.Join(s.dir, name), body); err != nil {
+			return err
+		}
+		s.orderParts = append(s.orderParts, name)
+	}
+	b := snap.encode(func(number uint32) string { return s.parts[number] }, s.orderParts)
+	if err := durable.WriteFile(filepath.Join(s.dir, imageName(snap.pos.Seq)), b); err != nil {
+		return err
+	}
+	return s.clean(snap)
+}
+
+// clean removes all but the newest images, and the generation parts that are older than every remembered generation.
+// A part that only the second image names is kept by a margin of generations.
+func (s *imageStore) clean(snap *Snapshot) error {
+	seqs, err := s.positions()
+	if err != nil {
+		return err
+	}
+	kept := 0
+	for _, seq := range seqs {
+		// An image ahead of this one comes from a ledger that has since been replaced by an older one.
+		if kept++; seq > snap.pos.Seq || kept > imagesKept {
+			if seq > snap.pos.Seq {
+				kept--
+			}
+			if err := os.Remove(filepath.Join(s.dir, imageName(seq))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove image: %w", err)
+			}
+		}
+	}
+	const margin = 64
+	for number, name := range s.parts {
+		if number+margin < snap.gens[0].Number {
+			if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove image part: %w", err)
+			}
+			delete(s.parts, number)
+		}
+	}
+	return nil
+}

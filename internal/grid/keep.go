@@ -1,0 +1,153 @@
+package grid
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"milliard/internal/archive"
+)
+
+// keep writes images, seals segments and trims the journal. It never holds up the fold.
+func (l *Lane) keep(ctx context.Context) {
+	tick := time.NewTicker(l.cfg.TrimInterval)
+	defer tick.Stop()
+	for {
+		var err error
+		select {
+		case snap := <-l.saves:
+			err = l.saveImage(snap)
+		case <-tick.C:
+			if err = l.seal(ctx); err == nil {
+				err = l.trim(ctx)
+			}
+		case <-ctx.Done():
+			return
+		}
+		l.mu.Lock()
+		halted := l.halted
+		l.mu.Unlock()
+		if halted != nil {
+			return
+		}
+		if err != nil && ctx.Err() == nil {
+			l.cfg.Metrics.KeepErrors.WithLabelValues(l.label()).Inc()
+			l.cfg.Log.Error("keeping images and archive failed, nothing is trimmed", "lane", l.cfg.Lane, "err", err)
+		}
+	}
+}
+
+func (l *Lane) saveImage(snap *Snapshot) error {
+	if err := l.images.save(snap); err != nil {
+		return fmt.Errorf("save image: %w", err)
+	}
+	seqs, err := l.images.positions()
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.imageSeq = seqs
+	for _, g := range snap.gens[:len(snap.gens)-1] {
+		l.st.window.Forget(g.Number)
+	}
+	return nil
+}
+
+// nextSegment returns the verdicts of the next complete segment whose batches are all committed.
+func (l *Lane) nextSegment() (batches []SealedBatch, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.st.open == nil || len(l.st.cut.Ends) == 0 || l.st.cut.Ends[0] > l.committed.Seq {
+		return nil, false
+	}
+	end := l.st.cut.Ends[0]
+	for _, b := range l.st.unsealed {
+		if b.Seq > end {
+			break
+		}
+		batches = append(batches, b)
+	}
+	return batches, true
+}
+
+// seal writes every complete segment. The batches are read back from the journal, so that what is sealed is what is
+// stored.
+func (l *Lane) seal(ctx context.Context) error {
+	for {
+		verdicts, ok := l.nextSegment()
+		if !ok {
+			return nil
+		}
+		began := time.Now()
+		batches, err := l.readBack(ctx, verdicts)
+		if err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+		s, err := l.cfg.Archive.Seal(l.cfg.Lane, batches)
+		if err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+		l.mu.Lock()
+		l.sealed = s.Last
+		l.st.dropSealed(s.Last)
+		l.mu.Unlock()
+		events := 0
+		for _, b := range batches {
+			events += len(b.Verdicts)
+		}
+		l.cfg.Seal.Observe(time.Since(began), events)
+		l.cfg.Log.Debug("segment sealed", "lane", l.cfg.Lane, "first", s.First, "last", s.Last)
+	}
+}
+
+func (l *Lane) readBack(ctx context.Context, verdicts []SealedBatch) ([]archive.Batch, error) {
+	reader, err := l.cfg.Stream.Read(ctx, verdicts[0].Seq)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	out := make([]archive.Batch, 0, len(verdicts))
+	for _, v := range verdicts {
+		m, err := reader.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if m.Seq != v.Seq {
+			return nil, fmt.Errorf("sequence %d where %d was folded", m.Seq, v.Seq)
+		}
+		out = append(out, archive.Batch{Seq: m.Seq, Stamp: m.Stamp, LogTime: v.LogTime, Verdicts: v.Verdicts, Message: m.Data})
+	}
+	return out, nil
+}
+
+// trim deletes journal messages strictly below the least of: what the ledger holds durably, what is sealed, and the
+// second-newest image.
+func (l *Lane) trim(ctx context.Context) error {
+	l.mu.Lock()
+	sealed, images, flushErr := l.sealed, l.imageSeq, l.flushErr
+	l.mu.Unlock()
+	if sealed == 0 || len(images) < imagesKept || flushErr != nil {
+		return nil
+	}
+	below := min(sealed, images[1])
+	state, err := l.cfg.Stream.State(ctx)
+	if err != nil {
+		return fmt.Errorf("trim: %w", err)
+	}
+	if below <= state.First {
+		return nil
+	}
+	durable, err := l.cfg.Ledger.Durable(ctx)
+	if err != nil {
+		return fmt.Errorf("trim: %w", err)
+	}
+	if below = min(below, durable[l.cfg.Lane].Seq); below <= state.First {
+		return nil
+	}
+	if err := l.cfg.Stream.Trim(ctx, below); err != nil {
+		return fmt.Errorf("trim: %w", err)
+	}
+	l.cfg.Metrics.Trimmed.WithLabelValues(l.label()).Set(float64(below))
+	return nil
+}

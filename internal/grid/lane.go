@@ -1,0 +1,306 @@
+package grid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"milliard/internal/archive"
+	"milliard/internal/journal"
+	"milliard/internal/ledger"
+	"milliard/internal/stage"
+)
+
+// LaneConfig is what a lane's owner works with.
+type LaneConfig struct {
+	Options
+	Stream        journal.Stream
+	Ledger        ledger.Ledger
+	Archive       *archive.Archive
+	ImageDir      string
+	FlushInterval time.Duration
+	ImageInterval time.Duration // log time between images
+	ImageEvents   int64         // or events
+	TrimInterval  time.Duration
+	Log           *slog.Logger
+	Metrics       *Metrics
+	Own           *stage.Recorder
+	Flush         *stage.Recorder
+	Seal          *stage.Recorder
+}
+
+// Lane owns one journal lane. Three goroutines work on it: the owner folds batches; the flusher hands generations to the
+// ledger; the keeper writes images, seals segments and trims. mu guards what they share; nobody blocks or does I/O
+// under it.
+type Lane struct {
+	cfg    LaneConfig
+	images *imageStore // used by recover, then by the keeper only
+	board  *board
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu        sync.Mutex
+	st        *State
+	epoch     uint64
+	frozen    *ledger.Generation // handed to the ledger, not yet known to be committed
+	committed ledger.Position
+	caughtUp  bool  // recovery is over: the lane counts
+	halted    error // why the lane has stopped for good
+	flushErr  error // why the last flush attempt failed; nil after a success
+	flushedAt time.Time
+	foldedAt  time.Time
+	sealed    uint64
+	imageSeq  []uint64   // positions of the images on disk, newest first
+	imagedAt  int64      // log time of the last snapshot
+	imagedEv  int64      // events folded when it was taken
+	events    int64      // events folded since start
+	roomy     *sync.Cond // signalled when the open generation was swapped
+	last      uint64     // last sequence known to stand in the journal
+
+	kick  chan struct{}  // asks the flusher for a flush now
+	saves chan *Snapshot // committed snapshots for the keeper; capacity 1
+}
+
+// maxOpenEvents bounds a generation, so that a stalled ledger bounds memory too.
+const maxOpenEvents = 4_000_000
+
+// NewLane returns a lane that has not started.
+func NewLane(cfg LaneConfig) (*Lane, error) {
+	images, err := openImages(cfg.ImageDir, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lane{
+		cfg: cfg, images: images, board: newBoard(), st: NewState(cfg.Options),
+		kick: make(chan struct{}, 1), saves: make(chan *Snapshot, 1),
+	}
+	l.roomy = sync.NewCond(&l.mu)
+	return l, nil
+}
+
+// Start begins recovery and returns; the lane catches up behind the doors. What goes wrong halts the lane and shows in
+// Status.
+func (l *Lane) Start(ctx context.Context) error {
+	ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	l.wg.Go(func() {
+		if err := l.own(ctx); err != nil && ctx.Err() == nil {
+			l.halt(err)
+		}
+	})
+	return nil
+}
+
+// Stop folds and flushes what stands in the journal up to now, ends the goroutines and writes a last image, so that the
+// next start has little to fold. When ctx ends first the rest is left to the next start: nothing is lost either way.
+func (l *Lane) Stop(ctx context.Context) error {
+	if l.cancel == nil {
+		return nil
+	}
+	state, err := l.cfg.Stream.State(ctx)
+	if err == nil {
+		err = l.Flushed(ctx, state.Last)
+	}
+	l.cancel()
+	l.roomy.Broadcast()
+	l.wg.Wait()
+	if err != nil {
+		return fmt.Errorf("stop lane %d: %w", l.cfg.Lane, err)
+	}
+	if l.st.open == nil || l.st.pos.Seq != l.committed.Seq || l.st.pos.Seq == 0 {
+		return nil
+	}
+	return l.images.save(l.st.Snapshot())
+}
+
+// Flushed waits until everything up to seq is committed in the ledger.
+func (l *Lane) Flushed(ctx context.Context, seq uint64) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		l.mu.Lock()
+		done, halted := l.committed.Seq >= seq, l.halted
+		l.mu.Unlock()
+		if done {
+			return nil
+		}
+		if halted != nil {
+			return halted
+		}
+		l.askFlush()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("lane %d is not flushed to %d: %w", l.cfg.Lane, seq, ctx.Err())
+		}
+	}
+}
+
+func (l *Lane) askFlush() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Lane) halt(err error) {
+	l.mu.Lock()
+	l.halted = err
+	l.mu.Unlock()
+	l.cfg.Metrics.Halted.WithLabelValues(l.label()).Set(1)
+	l.cfg.Log.Error("lane halted", "lane", l.cfg.Lane, "err", err)
+}
+
+func (l *Lane) label() string { return fmt.Sprint(l.cfg.Lane) }
+
+// own recovers, starts flusher and keeper, and folds until ctx ends.
+func (l *Lane) own(ctx context.Context) error {
+	reader, err := l.recover(ctx)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	l.wg.Go(func() { l.flushLoop(ctx) })
+	l.wg.Go(func() { l.keep(ctx) })
+	for {
+		m, ok, err := reader.TryNext()
+		if err == nil && !ok {
+			m, err = reader.Next(ctx)
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("%w: read journal: %w", ErrHalt, err)
+		}
+		if err := l.fold(ctx, &m); err != nil {
+			return err
+		}
+	}
+}
+
+// fold folds one message under the lock and shows its verdicts. While the open generation is at its high-water mark it
+// waits: the journal holds the rest.
+func (l *Lane) fold(ctx context.Context, m *journal.Message) (err error) {
+	began := time.Now()
+	l.cfg.Own.Begin(began)
+	l.mu.Lock()
+	for l.st.open != nil && (l.st.open.rows() >= l.cfg.MinuteCells || l.st.open.events >= maxOpenEvents) && ctx.Err() == nil {
+		l.cfg.Metrics.Backpressure.WithLabelValues(l.label()).Inc()
+		l.askFlush()
+		l.roomy.Wait()
+	}
+	err = l.foldLocked(m)
+	info := l.st.foldedInfo
+	l.foldedAt = began
+	l.events += int64(len(info.Verdicts))
+	l.last = max(l.last, m.Seq)
+	l.mu.Unlock()
+	l.cfg.Own.End(time.Now(), len(info.Verdicts))
+	if err != nil {
+		return err
+	}
+	l.board.post(m.Seq, info.Verdicts)
+	l.cfg.Metrics.folded(l.label(), &info)
+	return nil
+}
+
+// foldLocked turns a panic in the pure core into a halt that names the message.
+func (l *Lane) foldLocked(m *journal.Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: sequence %d: panic while folding: %v", ErrHalt, m.Seq, p)
+		}
+	}()
+	return l.st.Fold(m)
+}
+
+// flushLoop swaps the generation about every interval and writes it, again and again until it is resolved.
+func (l *Lane) flushLoop(ctx context.Context) {
+	tick := time.NewTicker(l.cfg.FlushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-l.kick:
+		case <-ctx.Done():
+			return
+		}
+		if err := l.flush(ctx); err != nil {
+			if ctx.Err() == nil {
+				l.halt(err)
+			}
+			return
+		}
+	}
+}
+
+// flush swaps and writes one generation. It returns an error only when the lane must halt.
+func (l *Lane) flush(ctx context.Context) error {
+	l.mu.Lock()
+	var snap *Snapshot
+	if l.frozen == nil {
+		l.frozen = l.st.Swap(l.epoch)
+		if l.frozen != nil && l.imageDueLocked() {
+			snap = l.st.Snapshot()
+			l.imagedAt, l.imagedEv = l.st.pos.LogTime, l.events
+		}
+		l.roomy.Broadcast()
+	}
+	g := l.frozen
+	l.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		began := time.Now()
+		err := l.cfg.Ledger.Flush(ctx, g)
+		l.cfg.Flush.Observe(time.Since(began), len(g.Cells)+len(g.Clicks)+len(g.Sales))
+		l.mu.Lock()
+		l.flushErr = err
+		if err == nil {
+			l.frozen, l.committed, l.flushedAt = nil, g.To, time.Now()
+		}
+		l.mu.Unlock()
+		if err == nil {
+			break
+		}
+		if errors.Is(err, ledger.ErrFenced) {
+			return fmt.Errorf("%w: %w", ErrHalt, err)
+		}
+		l.cfg.Metrics.FlushErrors.WithLabelValues(l.label()).Inc()
+		l.cfg.Log.Warn("flush failed, trying again", "lane", l.cfg.Lane, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if snap != nil {
+		select {
+		case l.saves <- snap: // its position is committed now
+		default: // the keeper is behind; the next image will do
+		}
+	}
+	return nil
+}
+
+func (l *Lane) imageDueLocked() bool {
+	return l.st.pos.LogTime-l.imagedAt >= l.cfg.ImageInterval.Milliseconds() || l.events-l.imagedEv >= l.cfg.ImageEvents
+}
+
+// Pending returns the generations above the committed position: the frozen one and a copy of the open one.
+func (l *Lane) Pending() []*ledger.Generation {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []*ledger.Generation
+	if l.frozen != nil {
+		out = append(out, l.frozen)
+	}
+	if g := l.st.Peek(); g != nil {
+		out = append(out, g)
+	}
+	return out
+}

@@ -1,0 +1,370 @@
+package grid
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"milliard/internal/count"
+	"milliard/internal/dedup"
+	"milliard/internal/event"
+	"milliard/internal/journal"
+	"milliard/internal/judge"
+	"milliard/internal/ledger"
+	"milliard/internal/route"
+)
+
+// ErrHalt is wrapped by every reason for which a lane stops for good: what is stored is not what must be there. The
+// lane never skips by itself.
+var ErrHalt = errors.New("lane halted")
+
+// Mark is how far an incarnation's batches have been folded.
+type Mark struct {
+	Counter uint64
+	Hash    journal.Hash
+	Closed  int64 // log time, unix ms, at which a successor declared it ended; 0 while it lives
+}
+
+// markLife is how long a mark outlives its incarnation, in log time.
+const markLife = time.Hour
+
+// Clock limits of log time, see State.advance.
+const (
+	maxLogStep  = 10 * time.Minute // a larger step needs a tick or a closed record
+	maxReceived = time.Minute      // a batch's receive stamp further off log time is clamped
+)
+
+// Options are the settings a lane's verdicts depend on; they are fixed for an installation.
+type Options struct {
+	Lane          int
+	Seed          uint64 // of the installation, for keyed hashes
+	Window        time.Duration
+	MaxHashes     int
+	TokenLife     time.Duration // longest life of a token whose id is an event id
+	MinuteCells   int           // high-water mark of open cells; above it the owner stops reading
+	TargetSealed  int           // bytes of batches after which an archive segment is cut
+	SealedBatches int           // or batches
+	SealedSpan    time.Duration // or log time
+}
+
+// State is everything a lane's verdicts depend on, and what it has counted since the last flush. It is a pure function
+// of image and log: no clock, no I/O, no goroutine. One owner at a time calls it.
+type State struct {
+	opt    Options
+	router route.Router
+	rules  judge.Rules
+
+	window  *dedup.Window
+	minted  *dedup.Minted
+	imports *dedup.Imports
+	orders  *dedup.Orders
+	budgets *count.Budgets
+	marks   map[journal.Incarnation]Mark
+
+	pos        ledger.Position
+	lastExpiry int64         // log time of the last sweep of minted ids
+	cut        segmentCut    // where the next archive segment will be cut
+	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
+	open       *gathering    // nil while folding without counting
+	clamped    uint64        // stamps that were clamped
+	block      event.Block   // scratch
+	row        event.Event   // scratch
+	verdicts   []event.Class // scratch
+	key        ledger.Key    // scratch
+	foldedInfo FoldedInfo    // of the last batch
+}
+
+// SealedBatch is one batch's verdicts, waiting to be archived with its bytes.
+type SealedBatch struct {
+	Seq      uint64
+	LogTime  int64
+	Verdicts []byte // one event.Class per event; nil for a batch without events or one that was dropped as a repeat
+}
+
+// FoldedInfo says what the last Fold did.
+type FoldedInfo struct {
+	Header   journal.Header
+	Dropped  bool // a repeat of a batch that was folded before
+	Verdicts []byte
+}
+
+// NewState returns the state of an empty lane.
+func NewState(opt Options) *State {
+	return &State{
+		opt:     opt,
+		router:  route.Router{Seed: opt.Seed},
+		rules:   judge.Rules{Late: opt.Window},
+		window:  dedup.NewWindow(opt.Window, opt.MaxHashes),
+		minted:  dedup.NewMinted(),
+		imports: dedup.NewImports(),
+		orders:  dedup.NewOrders(),
+		budgets: count.NewBudgets(),
+		marks:   make(map[journal.Incarnation]Mark),
+		cut:     segmentCut{First: 1},
+	}
+}
+
+// Position returns the last folded position.
+func (s *State) Position() ledger.Position { return s.pos }
+
+// Count switches counting on: from here on folded batches grow the open generation.
+func (s *State) Count() {
+	if s.open == nil {
+		s.open = newGathering(s.pos)
+	}
+}
+
+// Fold folds the next message of the lane. Any error wraps ErrHalt.
+func (s *State) Fold(m *journal.Message) error {
+	if m.Seq != s.pos.Seq+1 {
+		return fmt.Errorf("%w: sequence %d follows %d", ErrHalt, m.Seq, s.pos.Seq)
+	}
+	h, body, err := journal.Open(m.Data)
+	if err != nil {
+		return fmt.Errorf("%w: sequence %d: %w", ErrHalt, m.Seq, err)
+	}
+	if int(h.Lane) != s.opt.Lane {
+		return fmt.Errorf("%w: sequence %d belongs to lane %d", ErrHalt, m.Seq, h.Lane)
+	}
+	hash := journal.HashOf(m.Data)
+	repeat, err := s.checkChain(&h, hash)
+	if err != nil {
+		return fmt.Errorf("%w: sequence %d: %w", ErrHalt, m.Seq, err)
+	}
+	s.advance(m.Stamp/int64(time.Millisecond), h.Kind)
+	s.foldedInfo = FoldedInfo{Header: h, Dropped: repeat}
+	if !repeat {
+		if err := s.foldBody(m.Seq, &h, body); err != nil {
+			return fmt.Errorf("%w: sequence %d: %w", ErrHalt, m.Seq, err)
+		}
+		mark := s.marks[h.Incarnation]
+		mark.Counter, mark.Hash = h.Counter, hash
+		s.marks[h.Incarnation] = mark
+	}
+	s.pos.Seq, s.pos.Hash = m.Seq, hash
+	if s.open != nil && !repeat {
+		s.open.events += int64(h.Events)
+	}
+	s.unsealed = append(s.unsealed, SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts})
+	s.cut.add(len(m.Data), s.pos.LogTime, &s.opt, m.Seq)
+	return nil
+}
+
+// checkChain verifies the incarnation's counter and link. repeat is true for a batch that was folded before.
+func (s *State) checkChain(h *journal.Header, hash journal.Hash) (repeat bool, err error) {
+	mark := s.marks[h.Incarnation] // the zero mark for an unseen incarnation: the first batch must be number 1
+	switch {
+	case h.Counter == mark.Counter+1:
+		if h.Prev != mark.Hash {
+			return false, fmt.Errorf("batch %d of %x does not link to the one before", h.Counter, h.Incarnation)
+		}
+		return false, nil
+	case h.Counter == mark.Counter && h.Counter > 0:
+		if hash != mark.Hash {
+			return false, fmt.Errorf("batch %d of %x came twice with different bytes", h.Counter, h.Incarnation)
+		}
+		return true, nil
+	case h.Counter < mark.Counter && h.Counter > 0:
+		return true, nil
+	}
+	return false, fmt.Errorf("batch %d of %x follows %d: a batch is missing", h.Counter, h.Incarnation, mark.Counter)
+}
+
+// advance moves log time to the message's stamp: monotone, and no further than maxLogStep unless the message is a tick
+// or a closed record, which producers write at start and after a pause.
+func (s *State) advance(stamp int64, kind journal.Kind) {
+	last := s.pos.LogTime
+	if stamp <= last {
+		return
+	}
+	if last != 0 && stamp-last > maxLogStep.Milliseconds() && kind != journal.KindTick && kind != journal.KindClosed {
+		s.clamped++
+		return
+	}
+	s.pos.LogTime = stamp
+	s.window.Advance(stamp)
+	if s.budgets.Due(stamp) {
+		if s.open != nil {
+			s.open.spellRollups(s.budgets)
+		}
+		s.budgets.Advance(stamp)
+	}
+	if stamp-s.lastExpiry > markLife.Milliseconds() {
+		s.lastExpiry = stamp
+		s.minted.Expire(stamp - s.opt.TokenLife.Milliseconds() - 2*markLife.Milliseconds())
+		for inc, m := range s.marks {
+			if m.Closed != 0 && stamp-m.Closed > markLife.Milliseconds() {
+				delete(s.marks, inc)
+			}
+		}
+	}
+}
+
+func (s *State) foldBody(seq uint64, h *journal.Header, body []byte) error {
+	switch h.Kind {
+	case journal.KindEvents:
+		return s.foldEvents(seq, h, body)
+	case journal.KindTallies:
+		tallies, err := journal.DecodeTallies(body)
+		if err != nil {
+			return err
+		}
+		if s.open != nil {
+			s.open.tallies = append(s.open.tallies, tallies...)
+		}
+		return nil
+	case journal.KindClosed:
+		var inc journal.Incarnation
+		if copy(inc[:], body) != len(inc) {
+			return fmt.Errorf("%w: closed record", journal.ErrBadBatch)
+		}
+		if m, ok := s.marks[inc]; ok && m.Closed == 0 {
+			m.Closed = s.pos.LogTime
+			s.marks[inc] = m
+		}
+		return nil
+	case journal.KindTick:
+		return nil
+	}
+	return fmt.Errorf("%w: kind %d", journal.ErrBadBatch, h.Kind)
+}
+
+// received returns the batch's receive time in unix ms: the door's stamp, held within a minute of log time unless the
+// events waited in the spool.
+func (s *State) received(h *journal.Header) int64 {
+	r := min(h.Received, s.pos.LogTime)
+	if !h.Spooled && r < s.pos.LogTime-maxReceived.Milliseconds() {
+		s.clamped++
+		r = s.pos.LogTime - maxReceived.Milliseconds()
+	}
+	return r
+}
+
+func (s *State) foldEvents(seq uint64, h *journal.Header, body []byte) error {
+	received := s.received(h)
+	verdicts := make([]byte, 0, h.Events)
+	for {
+		main, personal, rest, ok, err := journal.NextBlock(body)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		body = rest
+		if err := s.block.Decode(main, personal); err != nil {
+			return err
+		}
+		if len(verdicts)+s.block.N > int(h.Events) {
+			return fmt.Errorf("%w: more events than the header says", journal.ErrBadBatch)
+		}
+		for i := range s.block.N {
+			s.block.Row(i, &s.row)
+			class := s.judgeAndCount(seq, uint32(len(verdicts)), &s.row, received)
+			verdicts = append(verdicts, byte(class))
+		}
+	}
+	if len(verdicts) != int(h.Events) {
+		return fmt.Errorf("%w: %d events, header says %d", journal.ErrBadBatch, len(verdicts), h.Events)
+	}
+	s.foldedInfo.Verdicts = verdicts
+	return nil
+}
+
+// judgeAndCount gives one event its verdict, claims its ids if it is valid, and counts it.
+func (s *State) judgeAndCount(seq uint64, row uint32, e *event.Event, received int64) event.Class {
+	bucket := received / minuteMillis
+	var class event.Class
+	switch {
+	case !believable(e):
+		class = event.Undecided
+		e.N, e.Amount, e.Time = 0, 0, received
+	case s.seen(e):
+		class = event.Duplicate
+	default:
+		class = s.rules.Class(e.Flags, e.Time, s.pos.LogTime, e.Space)
+	}
+	if e.Space == event.Imported {
+		bucket = e.Time / minuteMillis
+	}
+	if class == event.Valid {
+		s.claim(e)
+	}
+	if s.open != nil {
+		s.open.count(s, e, class, int32(bucket))
+		s.open.addRow(seq, row, e, class, received)
+	}
+	return class
+}
+
+const (
+	minuteMillis = 60_000
+	quarter      = 15
+)
+
+// Bounds of what a cell can hold; the doors refuse such values already, so this is the second of two checks.
+const (
+	maxEventTime = 95_617_584_000_000 // unix ms, the year 5000: its minute fits 32 bits
+	maxMicros    = 1 << 53            // of one event: 9,007,199,254 units
+)
+
+// believable says whether an event's numbers can be counted. One that cannot is undecided: held, counted as an event,
+// but with neither increment nor amount.
+func believable(e *event.Event) bool {
+	return e.Time >= 0 && e.Time < maxEventTime && e.N <= maxMicros && e.N >= -maxMicros &&
+		e.Amount <= maxMicros && e.Amount >= -maxMicros
+}
+
+// seen says whether one of the event's ids was used before. A conversion with an order or a click is remembered for
+// ever by that; everything else by its id.
+func (s *State) seen(e *event.Event) bool {
+	if e.Type == event.Conversion {
+		if h, ok := s.saleHash(e); ok && s.orders.Seen(h) {
+			return true
+		}
+	}
+	switch e.Space {
+	case event.Minted:
+		return s.minted.Seen(e.Type, e.ID)
+	case event.Imported:
+		return s.imports.Seen(e.Import, e.ID.Lo)
+	default:
+		return s.window.Seen(s.router.Foreign(e.Tenant, e.Source, e.Type, e.Foreign))
+	}
+}
+
+func (s *State) claim(e *event.Event) {
+	if e.Type == event.Conversion {
+		if h, ok := s.saleHash(e); ok {
+			s.orders.Claim(h)
+		}
+	}
+	switch e.Space {
+	case event.Minted:
+		s.minted.Claim(e.Type, e.ID)
+	case event.Imported:
+		s.imports.Claim(e.Import, e.ID.Lo)
+	default:
+		s.window.Claim(s.router.Foreign(e.Tenant, e.Source, e.Type, e.Foreign), s.pos.LogTime)
+	}
+}
+
+// saleHash returns what a conversion is remembered by for ever: order and goal, or, for a foreign id made from a click
+// id, that id.
+func (s *State) saleHash(e *event.Event) (uint64, bool) {
+	switch {
+	case len(e.Order) > 0:
+		var buf [8 + event.MaxForeignID]byte
+		key := append(buf[:0], "g"...)
+		key = append(key, byte(e.Goal), byte(e.Goal>>8), '/')
+		key = append(key, e.Order...)
+		return s.router.Order(e.Tenant, e.Advertiser, key), true
+	case !e.Click.IsZero() && e.Space == event.Foreign && strings.HasPrefix(string(e.Foreign), clickIDPrefix):
+		return s.router.Foreign(e.Tenant, nil, e.Type, e.Foreign), true
+	}
+	return 0, false
+}
+
+// clickIDPrefix starts the foreign ids that the conversion door makes of a click id and a goal.
+const clickIDPrefix = "click/"
