@@ -26,8 +26,7 @@ type gathering struct {
 func newGathering(from ledger.Position) *gathering { return &gathering{from: from} }
 
 // count adds the event to every table it belongs into.
-func (g *gathering) count(s *State, e *event.Event, class event.Class, bucket int32) {
-	k := &s.key
+func (g *gathering) count(k *ledger.Key, e *event.Event, class event.Class, bucket int32, values *[3]uint32) {
 	*k = ledger.Key{
 		Bucket: bucket, Tenant: e.Tenant, Type: e.Type, Goal: e.Goal, Class: class, Campaign: e.Campaign,
 		Banner: e.Banner, Affiliate: e.Affiliate, Revenue: e.Revenue, Payout: e.Payout,
@@ -35,9 +34,9 @@ func (g *gathering) count(s *State, e *event.Event, class event.Class, bucket in
 	v := ledger.Value{N: e.N, Amount: e.Amount, Events: 1}
 	g.cells.Add(k, v)
 	k.Bucket = bucket - bucket%quarter
-	g.rollups.Add(k, ledger.DimCountry, s.budgets.Value(e.Tenant, e.Campaign, ledger.DimCountry, countryName(e.Country)), v)
-	g.rollups.Add(k, ledger.DimDevice, s.budgets.Value(e.Tenant, e.Campaign, ledger.DimDevice, deviceName(e.Device)), v)
-	g.rollups.Add(k, ledger.DimSub1, s.budgets.Value(e.Tenant, e.Campaign, ledger.DimSub1, sub1(e.Subs)), v)
+	g.rollups.Add(k, ledger.DimCountry, values[0], v)
+	g.rollups.Add(k, ledger.DimDevice, values[1], v)
+	g.rollups.Add(k, ledger.DimSub1, values[2], v)
 	occurred := int32(e.Time / minuteMillis)
 	k.Bucket = occurred - occurred%quarter
 	g.occurred.Add(k, v)

@@ -291,8 +291,14 @@ func (s *State) judgeAndCount(seq uint64, row uint32, e *event.Event, received i
 	if class == event.Valid {
 		s.claim(e)
 	}
+	// The budgets are state: they move whether or not this fold counts.
+	values := [3]uint32{
+		s.budgets.Value(e.Tenant, e.Campaign, ledger.DimCountry, countryName(e.Country)),
+		s.budgets.Value(e.Tenant, e.Campaign, ledger.DimDevice, deviceName(e.Device)),
+		s.budgets.Value(e.Tenant, e.Campaign, ledger.DimSub1, sub1(e.Subs)),
+	}
 	if s.open != nil {
-		s.open.count(s, e, class, int32(bucket))
+		s.open.count(&s.key, e, class, int32(bucket), &values)
 		s.open.addRow(seq, row, e, class, received)
 	}
 	return class
