@@ -40,15 +40,15 @@ type options struct {
 
 // run is one proof.
 type run struct {
-	opt    options
-	dir    string
-	out    io.Writer
-	began  time.Time
-	secret string // API key
-	server *server
-	api    *api
-	doors  *doors
-	totals []string // of the last line
+	opt     options
+	dir     string
+	out     io.Writer
+	began   time.Time
+	secrets map[string]string // tenant -> secret of its API key
+	server  *server
+	api     *api
+	doors   *doors
+	totals  []string // of the last line
 }
 
 func (r *run) say(format string, args ...any) {
@@ -101,11 +101,14 @@ func (r *run) steps(ctx context.Context) error {
 	if r.server, err = newServer(ctx, binary, r.dir); err != nil {
 		return err
 	}
-	random := make([]byte, 32)
-	if _, err := rand.Read(random); err != nil {
-		return err
+	r.secrets = map[string]string{}
+	for _, tenant := range []string{adsTenant, clicksTenant, salesTenant, pixelTenant} {
+		random := make([]byte, 32)
+		if _, err := rand.Read(random); err != nil {
+			return err
+		}
+		r.secrets[tenant] = "mk_" + base64.RawURLEncoding.EncodeToString(random)
 	}
-	r.secret = "mk_" + base64.RawURLEncoding.EncodeToString(random)
 	r.api, r.doors = newAPI(r.server.admin), newDoors(r.server.doors)
 	if err := r.server.start(ctx); err != nil {
 		return err
@@ -115,7 +118,7 @@ func (r *run) steps(ctx context.Context) error {
 			_ = r.server.kill()
 		}
 	}()
-	if err := r.api.apply(ctx, network(r.secret)); err != nil {
+	if err := r.api.apply(ctx, network(r.secrets)); err != nil {
 		return err
 	}
 	for _, step := range []struct {

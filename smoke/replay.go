@@ -33,7 +33,7 @@ func (r *run) startReplay(ctx context.Context, tenant, set string, files ...stri
 	}
 	p := &replay{out: out, exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, r.server.binary, append(args, files...)...)
-	p.cmd.Env = append(os.Environ(), "MILLIARD_KEY="+r.secret)
+	p.cmd.Env = append(os.Environ(), "MILLIARD_KEY="+r.secrets[tenant])
 	p.cmd.Stdout, p.cmd.Stderr = &p.sum, out
 	if err := p.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("replay %s: %w", set, err), out.Close())

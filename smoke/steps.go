@@ -21,15 +21,19 @@ const (
 	salesTenant  = "sales"
 )
 
-// network is the catalog the steps start from. What the logs name is created by replay.
-func network(secret string) string {
-	key := fmt.Sprintf("    api_keys: [{key: smoke, secret: %q, rights: [ingest, backfill, read, catalog]}]\n", secret)
-	return "tenants:\n" +
-		"  - {key: " + adsTenant + ", name: Recorded ads, time_zone: Europe/Moscow, currency: RUB,\n" + flow(key) + "}\n" +
-		"  - {key: " + clicksTenant + ", name: Recorded redirects, time_zone: UTC, currency: USD,\n" + flow(key) + "}\n" +
-		"  - {key: " + salesTenant + ", name: Recorded purchases, time_zone: UTC, currency: USD,\n" + flow(key) + "}\n" +
-		"  - key: " + pixelTenant + "\n    name: Live pixels\n    time_zone: UTC\n    currency: USD\n" + key +
-		`    advertisers: [{key: acme, name: Acme}]
+// network is the catalog the steps start from. What the logs name is created by replay. Each tenant has a key with the
+// secret secrets give for it.
+func network(secrets map[string]string) string {
+	var b strings.Builder
+	b.WriteString("tenants:\n")
+	for _, t := range []struct{ key, zone, currency string }{
+		{adsTenant, "Europe/Moscow", "RUB"}, {clicksTenant, "UTC", "USD"}, {salesTenant, "UTC", "USD"}, {pixelTenant, "UTC", "USD"},
+	} {
+		_, _ = fmt.Fprintf(&b, "  - key: %s\n    name: Recorded %s\n    time_zone: %s\n    currency: %s\n", t.key, t.key, t.zone, t.currency)
+		_, _ = fmt.Fprintf(&b, "    api_keys: [{key: smoke, secret: %q, rights: [ingest, backfill, read, catalog]}]\n", secrets[t.key])
+	}
+	// The last tenant's pixels have a campaign of their own.
+	b.WriteString(`    advertisers: [{key: acme, name: Acme}]
     affiliates: [{key: partner, name: Partner}]
     campaigns:
       - key: shoes
@@ -37,10 +41,9 @@ func network(secret string) string {
         advertiser: acme
         landings: [{url: "https://shop.example/landing"}]
         banners: [{key: wide, name: Wide, width: 728, height: 90}]
-`
+`)
+	return b.String()
 }
-
-func flow(line string) string { return strings.TrimRight(line, "\n") }
 
 // replayTwice is steps 1 and 2.
 func (r *run) replayTwice(ctx context.Context) error {
