@@ -1,0 +1,187 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+
+	"milliard/internal/catalog"
+	"milliard/internal/event"
+	"milliard/internal/ledger"
+)
+
+// cell is one group as SQL summed it: everything that decides about its line and its money, and exact integers.
+type cell struct {
+	ids     [dimCount]int64 // by dimension; those not asked for are 0
+	value   string          // of country, device or sub1
+	time    int64           // number of the local bucket
+	offset  int64           // of the zone there, in minutes
+	revenue event.PriceID
+	payout  event.PriceID
+	n       *big.Int // millionths
+	amount  *big.Int // millionths
+	events  *big.Int
+}
+
+// columnOf is the cells' column of a dimension; the advertiser is found from the campaign.
+func (d Dim) columnOf() string {
+	switch d {
+	case EventType, Goal, Class, Campaign, Banner, Affiliate:
+		return d.String()
+	case Country, Device, Sub1:
+		return "value"
+	case Advertiser, dimCount:
+	}
+	return ""
+}
+
+// cellDims are the integer dimensions that SQL groups by. Type and class are always among them, because metrics and
+// money depend on them. The campaign is when the advertiser is asked for or when campaigns differ in currency.
+func (q *Query) cellDims(names *catalog.View) []Dim {
+	dims := []Dim{EventType, Class}
+	add := func(d Dim) {
+		if !slices.Contains(dims, d) {
+			dims = append(dims, d)
+		}
+	}
+	for _, d := range q.dims {
+		switch {
+		case d == Advertiser:
+			add(Campaign)
+		case d.rollup() == 0:
+			add(d)
+		}
+	}
+	if severalCurrencies(names) {
+		add(Campaign)
+	}
+	return dims
+}
+
+// build writes the statement of a report and its parameters.
+func (q *Query) build(names *catalog.View) (string, []any) {
+	conds := []string{fmt.Sprintf("tenant = %d", q.tenant)}
+	var args []any
+	pieces := q.pieces()
+	for d := range dimCount {
+		f := &q.filters[d]
+		switch {
+		case !f.used():
+		case d == Advertiser:
+			conds = append(conds, inList("campaign", campaignsOf(names, f.ids)))
+		case d.rollup() != 0:
+			conds = append(conds, "value IN ("+strings.TrimSuffix(strings.Repeat("?, ", len(f.values)), ", ")+")")
+			for _, v := range f.values {
+				args = append(args, v)
+			}
+		default:
+			conds = append(conds, inList(d.columnOf(), f.ids))
+		}
+	}
+	columns := "bucket, type, goal, class, campaign, banner, affiliate, revenue, payout, n, amount, events"
+	if q.rollup != dimCount {
+		conds = append(conds, fmt.Sprintf("dim = %d", q.rollup.rollup()))
+		columns = "value, " + columns
+	}
+
+	var keys []string
+	for _, d := range q.cellDims(names) {
+		keys = append(keys, d.columnOf())
+	}
+	if slices.ContainsFunc(q.dims, func(d Dim) bool { return d.rollup() != 0 }) {
+		keys = append(keys, "value")
+	}
+	if q.grain != NoGrain {
+		offset := offsetSQL(q.periods)
+		keys = append(keys, timeSQL(q.grain, offset)+" AS t")
+		if q.grain.withinDay() {
+			keys = append(keys, offset+" AS o")
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "SELECT %s, revenue, payout, sum(n), sum(amount), sum(events) FROM ", strings.Join(keys, ", "))
+	source(&b, columns, pieces, conds)
+	b.WriteString(" GROUP BY ALL")
+	return b.String(), args
+}
+
+// campaignsOf lists the campaigns of advertisers. Campaign 0, which is nobody's, belongs to advertiser 0. The list is
+// never empty, as SQL demands.
+func campaignsOf(names *catalog.View, advertisers []int64) []int64 {
+	out := []int64{-1}
+	for _, a := range advertisers {
+		if a == 0 {
+			out = append(out, 0)
+		}
+	}
+	for _, c := range names.Campaigns() {
+		if slices.Contains(advertisers, int64(c.Advertiser)) {
+			out = append(out, int64(c.ID))
+		}
+	}
+	return out
+}
+
+// fetch runs the statement and reads every group. It computes nothing, so that the snapshot ends soon.
+func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.View, stmt string, args []any) ([]cell, error) {
+	rows, err := tx.QueryContext(ctx, stmt, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read cells: %w", err)
+	}
+	defer rows.Close()
+	dims := q.cellDims(names)
+	var out []cell
+	var c cell
+	var n, amount, events any
+	dest := make([]any, 0, len(dims)+8)
+	for _, d := range dims {
+		dest = append(dest, &c.ids[d])
+	}
+	if slices.ContainsFunc(q.dims, func(d Dim) bool { return d.rollup() != 0 }) {
+		dest = append(dest, &c.value)
+	}
+	if q.grain != NoGrain {
+		dest = append(dest, &c.time)
+		if q.grain.withinDay() {
+			dest = append(dest, &c.offset)
+		}
+	}
+	dest = append(dest, &c.revenue, &c.payout, &n, &amount, &events)
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return nil, fmt.Errorf("read cells: %w", err)
+		}
+		if len(out) >= maxGroups {
+			return nil, fmt.Errorf("%w: more than %d; use fewer dimensions, a coarser grain or a filter", ErrTooMany, maxGroups)
+		}
+		for _, sum := range []struct {
+			from any
+			to   **big.Int
+		}{{n, &c.n}, {amount, &c.amount}, {events, &c.events}} {
+			if *sum.to, err = integer(sum.from); err != nil {
+				return nil, fmt.Errorf("read cells: %w", err)
+			}
+		}
+		out = append(out, c)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read cells: %w", err)
+	}
+	return out, nil
+}
+
+// integer takes a sum as the driver gives it: HUGEINT as *big.Int, smaller ones as int64. Anything else would not be
+// exact and is an error.
+func integer(v any) (*big.Int, error) {
+	switch x := v.(type) {
+	case *big.Int:
+		return x, nil
+	case int64:
+		return big.NewInt(x), nil
+	case nil:
+		return new(big.Int), nil
+	}
+	return nil, fmt.Errorf("sum of type %T is not an integer", v)
+}
