@@ -111,6 +111,9 @@ func (v *View) PriceByID(id event.PriceID) (*Price, bool) {
 // Price finds the current version of a price rule.
 func (v *View) Price(key []byte) (*Price, bool) { return found(v.prices.byKey(0, key)) }
 
+// APIKey finds an API key by its name.
+func (v *View) APIKey(name []byte) (*APIKey, bool) { return found(v.apiKeys.byKey(0, name)) }
+
 // SigningKeys returns every signing key in id order.
 func (v *View) SigningKeys() []*SigningKey { return list(v.signingKeys) }
 
