@@ -20,6 +20,11 @@ var (
 	ErrFenced = errors.New("flush fenced")
 	// ErrUnavailable: the ledger cannot be written now; nothing was written (read back, not assumed). Try again.
 	ErrUnavailable = errors.New("ledger unavailable")
+	// ErrUnresolved: COMMIT failed and the position could not be read back, so nobody knows whether the flush was
+	// written. Only the very same generation may be flushed next; if it had been written, that flush returns nil.
+	ErrUnresolved = errors.New("flush outcome unknown")
+	// ErrBadQuery: the user's statement was refused or is wrong; the text says why. Nothing is the matter with the ledger.
+	ErrBadQuery = errors.New("bad query")
 )
 
 // Position is how far a lane has been counted.
@@ -140,7 +145,9 @@ type Ledger interface {
 	// position.
 	Acquire(ctx context.Context, lane int) (epoch uint64, at Position, err error)
 	// Flush writes g in one transaction with UPDATE positions … WHERE seq = From.Seq AND epoch = g.Epoch. When COMMIT
-	// fails it reopens, reads the position back and reports what is true: nil, ErrFenced or ErrUnavailable.
+	// fails it reopens, reads the position back and reports what is true: nil, ErrFenced or ErrUnavailable, or
+	// ErrUnresolved when it cannot. Flushing again what is already written is nil and changes nothing. To.Flush must be
+	// From.Flush+1 and To.Seq above From.Seq.
 	Flush(ctx context.Context, g *Generation) error
 	Positions(ctx context.Context) (map[int]Position, error)
 

@@ -1,0 +1,404 @@
+package duck
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of one compaction step, which is one transaction and the longest that a flush waits for compaction, and of one
+// call.
+const (
+	stepRows      = 150_000
+	stepUnits     = 1_024
+	compactBudget = time.Second
+)
+
+// cellTable says how a table of summable rows is merged: rows that agree in lane and keys become one.
+type cellTable struct {
+	name   string
+	bucket string // the column in unix minutes
+	unit   int32  // minutes of buckets that are merged together
+	keys   string // the columns that must agree, bucket among them
+	sums   []string
+	rolled bool // rows above the lane's rollup watermark must not be merged with those below
+}
+
+const cellKeys = "bucket, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout"
+
+// cellTables lists every table that Compact merges.
+func cellTables() []cellTable {
+	sums := []string{"n", "amount", "events"}
+	return []cellTable{
+		{"cells", "bucket", unitOf("cells"), cellKeys, sums, true},
+		{"cells_15m", "bucket", unitOf("cells_15m"), cellKeys, sums, false},
+		{"cells_1h", "bucket", unitOf("cells_1h"), cellKeys, sums, false},
+		{"occurred_15m", "bucket", unitOf("occurred_15m"), cellKeys, sums, false},
+		{"dim_15m", "bucket", unitOf("dim_15m"), "dim, value, " + cellKeys, sums, false},
+		{"tallies", "minute", unitOf("tallies"), "minute, tenant, door, reason", []string{"n"}, false},
+	}
+}
+
+// unitOf returns how many minutes of a table are merged together: short where rows are many.
+func unitOf(table string) int32 {
+	switch table {
+	case "cells":
+		return 5
+	case "cells_1h", "tallies":
+		return 60
+	}
+	return 15
+}
+
+// floorTo returns the start of bucket's unit, also before 1970.
+func floorTo(bucket, unit int32) int32 {
+	r := bucket % unit
+	if r < 0 {
+		r += unit
+	}
+	return bucket - r
+}
+
+// dirtyUnits remembers which units of which table have been written since they were last merged, and at what log time.
+// It is only a hint: it starts empty, and a table that is not known is scanned once.
+type dirtyUnits struct {
+	units  map[string]map[int32]int64 // table → start of unit → log time of the last write
+	known  map[string]bool            // tables that have been scanned
+	newest int64                      // log time of the newest write
+}
+
+func newDirtyUnits() dirtyUnits {
+	return dirtyUnits{units: map[string]map[int32]int64{}, known: map[string]bool{}}
+}
+
+func (d *dirtyUnits) touch(table string, bucket int32, logTime int64) {
+	units := d.units[table]
+	if units == nil {
+		units = map[int32]int64{}
+		d.units[table] = units
+	}
+	units[floorTo(bucket, unitOf(table))] = logTime
+	d.newest = max(d.newest, logTime)
+}
+
+// forget makes every table be scanned again: after a failed COMMIT the hints may be wrong.
+func (d *dirtyUnits) forget() { clear(d.known) }
+
+// due returns units that have been left alone for age, oldest first.
+func (d *dirtyUnits) due(t *cellTable, age time.Duration) []int32 {
+	before := d.newest - age.Milliseconds()
+	var due []int32
+	for start, touched := range d.units[t.name] {
+		if touched <= before && int64(start+t.unit)*60_000 <= before {
+			due = append(due, start)
+		}
+	}
+	slices.Sort(due)
+	return due[:min(len(due), stepUnits)]
+}
+
+// Compact rolls new minute cells up into the coarser tables and merges rows that nobody writes any more. Each step is
+// one transaction that changes no sum, so a crash between or inside steps loses nothing. It deletes nothing for age:
+// retention needs a rule that tells imported old buckets from expired ones, and until there is one everything stays.
+func (l *Ledger) Compact(ctx context.Context) error {
+	until := l.opt.Now().Add(compactBudget)
+	for _, step := range []func(context.Context) (bool, error){l.rollStep, l.mergeStep} {
+		for more := true; more; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var err error
+			if more, err = l.compactStep(ctx, step); err != nil {
+				return fmt.Errorf("compact: %w", err)
+			}
+			if !l.opt.Now().Before(until) {
+				return nil // what is left is for the next call; nothing is merged before everything is rolled up
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Ledger) compactStep(ctx context.Context, step func(context.Context) (bool, error)) (more bool, err error) {
+	if err := l.lock(ctx); err != nil {
+		return false, err
+	}
+	defer l.unlock()
+	began := time.Now()
+	more, err = step(ctx)
+	if more || err != nil {
+		l.metrics.compactSeconds.Observe(time.Since(began).Seconds())
+	}
+	return more, err
+}
+
+// loadUnrolled finds the lanes whose cells reach above their watermark, once, at start, and the newest log time.
+func (l *Ledger) loadUnrolled(ctx context.Context) error {
+	at, err := readPositions(ctx, l.db)
+	if err != nil {
+		return err
+	}
+	for lane, p := range at {
+		l.unrolled[lane] = p.Flush > 0
+		l.dirty.newest = max(l.dirty.newest, p.LogTime)
+	}
+	return nil
+}
+
+// rollStep brings one lane's rollups up to a later flush. It returns false when every lane's are complete.
+func (l *Ledger) rollStep(ctx context.Context) (bool, error) {
+	for _, lane := range slices.Sorted(maps.Keys(l.unrolled)) {
+		if !l.unrolled[lane] {
+			continue
+		}
+		return true, l.inTx(ctx, func(conn *sql.Conn) error { return l.rollLane(ctx, conn, lane) })
+	}
+	return false, nil
+}
+
+func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int) error {
+	s, err := readState(ctx, conn, lane)
+	if err != nil {
+		return fmt.Errorf("roll lane %d: %w", lane, err)
+	}
+	var rolled uint64
+	if err := conn.QueryRowContext(ctx,
+		"SELECT coalesce(max(rolled_flush), 0) FROM rollup_state WHERE lane = ?", lane).Scan(&rolled); err != nil {
+		return fmt.Errorf("roll lane %d: %w", lane, err)
+	}
+	if rolled >= s.at.Flush {
+		l.unrolled[lane] = false
+		return nil
+	}
+	// As many whole flushes as fit into a step, but at least one.
+	var upTo sql.Null[uint64]
+	var rows sql.Null[int64]
+	err = conn.QueryRowContext(ctx, `SELECT max(flush), max(rows_so_far)::BIGINT FROM (
+			SELECT flush, sum(count(*)) OVER (ORDER BY flush) AS rows_so_far, row_number() OVER (ORDER BY flush) AS i
+			FROM cells WHERE lane = ? AND flush > ? AND flush <= ? GROUP BY flush)
+		WHERE rows_so_far <= ? OR i = 1`, lane, rolled, s.at.Flush, stepRows).Scan(&upTo, &rows)
+	if err != nil {
+		return fmt.Errorf("roll lane %d: %w", lane, err)
+	}
+	target := s.at.Flush // flushes without cells need no rows
+	if upTo.Valid {
+		var left int64
+		if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM cells WHERE lane = ? AND flush > ?", lane, upTo.V).Scan(&left); err != nil {
+			return fmt.Errorf("roll lane %d: %w", lane, err)
+		}
+		if left > 0 {
+			target = upTo.V
+		}
+	}
+	for table, unit := range map[string]int32{"cells_15m": 15, "cells_1h": 60} {
+		if err := l.rollInto(ctx, conn, table, unit, lane, rolled, target); err != nil {
+			return fmt.Errorf("roll lane %d into %s: %w", lane, table, err)
+		}
+	}
+	l.metrics.compactRows.WithLabelValues("roll").Add(float64(rows.V))
+	done, err := exec(ctx, conn, "UPDATE rollup_state SET rolled_flush = ? WHERE lane = ? AND rolled_flush = ?", target, lane, rolled)
+	if err == nil && done == 0 {
+		_, err = exec(ctx, conn, "INSERT INTO rollup_state VALUES (?, ?)", lane, target)
+	}
+	if err != nil {
+		return fmt.Errorf("roll lane %d: %w", lane, err)
+	}
+	return nil
+}
+
+func (l *Ledger) rollInto(ctx context.Context, conn *sql.Conn, table string, unit int32, lane int, above, upTo uint64) error {
+	start := fmt.Sprintf("bucket - ((bucket %% %d) + %d) %% %d", unit, unit, unit)
+	_, err := exec(ctx, conn, fmt.Sprintf(`INSERT INTO %s
+		SELECT lane, ?::UBIGINT, %s AS start, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout,
+		       sum(n)::BIGINT, sum(amount)::BIGINT, sum(events)::BIGINT
+		FROM cells WHERE lane = ? AND flush > ? AND flush <= ?
+		GROUP BY lane, start, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout`, table, start),
+		upTo, lane, above, upTo)
+	if err != nil {
+		return err
+	}
+	buckets, err := column[int32](ctx, conn, fmt.Sprintf(
+		"SELECT DISTINCT %s FROM cells WHERE lane = ? AND flush > ? AND flush <= ?", start), lane, above, upTo)
+	for _, b := range buckets {
+		l.dirty.touch(table, b, l.dirty.newest)
+	}
+	return err
+}
+
+// mergeStep merges one batch of units. It returns false when no table has any that are due.
+func (l *Ledger) mergeStep(ctx context.Context) (bool, error) {
+	for _, t := range cellTables() {
+		if !l.dirty.known[t.name] {
+			return true, l.scan(ctx, &t)
+		}
+		due := l.dirty.due(&t, l.opt.MergeAge)
+		if len(due) == 0 {
+			continue
+		}
+		var done []int32
+		err := l.inTx(ctx, func(conn *sql.Conn) (err error) {
+			done, err = l.mergeUnits(ctx, conn, &t, due)
+			return err
+		})
+		if err != nil {
+			return true, fmt.Errorf("merge %s: %w", t.name, err)
+		}
+		for _, start := range done {
+			delete(l.dirty.units[t.name], start)
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// scan finds the units of a table that hold rows of several flushes: a merged unit has one per lane.
+func (l *Ledger) scan(ctx context.Context, t *cellTable) error {
+	conn, err := l.writer(ctx)
+	if err != nil {
+		return err
+	}
+	starts, err := column[int32](ctx, conn, fmt.Sprintf(
+		"SELECT DISTINCT start FROM (SELECT %s AS start FROM %s t %s GROUP BY start, t.lane HAVING min(t.flush) <> max(t.flush))",
+		t.start("t."), t.name, t.rolledRows()))
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", t.name, err)
+	}
+	for _, start := range starts {
+		if _, ok := l.dirty.units[t.name][start]; !ok {
+			newest := l.dirty.newest
+			l.dirty.touch(t.name, start, 0)
+			l.dirty.newest = newest
+		}
+	}
+	l.dirty.known[t.name] = true
+	return nil
+}
+
+func (t *cellTable) start(alias string) string {
+	return fmt.Sprintf("(%s%s - ((%s%s %% %d) + %d) %% %d)::INTEGER", alias, t.bucket, alias, t.bucket, t.unit, t.unit, t.unit)
+}
+
+// rolledRows restricts the table, under the alias t, to rows that may be merged with each other.
+func (t *cellTable) rolledRows() string {
+	if !t.rolled {
+		return "WHERE true"
+	}
+	return "JOIN rollup_state r ON r.lane = t.lane WHERE t.flush <= r.rolled_flush"
+}
+
+// mergeUnits rewrites as many of the units as fit into a step, and returns those that are now merged.
+func (l *Ledger) mergeUnits(ctx context.Context, conn *sql.Conn, t *cellTable, due []int32) ([]int32, error) {
+	counts, err := unitRows(ctx, conn, t, due)
+	if err != nil {
+		return nil, err
+	}
+	var done, rewrite []int32
+	var rows int64
+	for _, start := range due {
+		c, ok := counts[start]
+		if !ok || !c.mixed {
+			done = append(done, start)
+			continue
+		}
+		if len(rewrite) > 0 && rows+c.rows > stepRows {
+			break
+		}
+		rows += c.rows
+		rewrite = append(rewrite, start)
+	}
+	if len(rewrite) == 0 {
+		return done, nil
+	}
+	if err := t.rewrite(ctx, conn, rewrite); err != nil {
+		return nil, err
+	}
+	l.metrics.compactRows.WithLabelValues(t.name).Add(float64(rows))
+	return append(done, rewrite...), nil
+}
+
+// rewrite replaces the rows of some units by their sums. The new rows carry the newest flush of their lane and unit, so
+// that the unit is known to be merged; it is not above the lane's watermark, because only rows below were read.
+func (t *cellTable) rewrite(ctx context.Context, conn *sql.Conn, units []int32) error {
+	sums := make([]string, len(t.sums))
+	for i, c := range t.sums {
+		sums[i] = fmt.Sprintf("sum(t.%s)::BIGINT AS %s", c, c)
+	}
+	keys := "t." + strings.ReplaceAll(t.keys, ", ", ", t.")
+	in := t.start("t.") + " IN (SELECT unnest(?::INTEGER[]))"
+	between := fmt.Sprintf("t.%s BETWEEN ? AND ?", t.bucket) // lets the engine skip row groups by their bounds
+	first, last := units[0], units[len(units)-1]+t.unit-1
+	_, err := exec(ctx, conn, fmt.Sprintf(`CREATE OR REPLACE TEMP TABLE merged AS
+		SELECT t.lane, max(max(t.flush)) OVER (PARTITION BY t.lane, %s) AS flush, %s, %s
+		FROM %s t %s AND %s AND %s GROUP BY t.lane, %s`,
+		t.start("t."), keys, strings.Join(sums, ", "), t.name, t.rolledRows(), between, in, keys), first, last, units)
+	if err != nil {
+		return fmt.Errorf("sum: %w", err)
+	}
+	below := ""
+	if t.rolled {
+		below = "AND t.flush <= (SELECT max(r.rolled_flush) FROM rollup_state r WHERE r.lane = t.lane)"
+	}
+	if _, err = exec(ctx, conn, fmt.Sprintf("DELETE FROM %s t WHERE %s AND %s %s", t.name, between, in, below),
+		first, last, units); err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	if _, err = exec(ctx, conn, fmt.Sprintf("INSERT INTO %s BY NAME FROM merged", t.name)); err != nil {
+		return fmt.Errorf("insert: %w", err)
+	}
+	if _, err = exec(ctx, conn, "DROP TABLE temp.merged"); err != nil {
+		return fmt.Errorf("drop: %w", err)
+	}
+	return nil
+}
+
+type unitCount struct {
+	rows  int64
+	mixed bool // rows of several flushes in one lane
+}
+
+func unitRows(ctx context.Context, conn *sql.Conn, t *cellTable, units []int32) (map[int32]unitCount, error) {
+	rows, err := conn.QueryContext(ctx, fmt.Sprintf(`SELECT start, sum(n)::BIGINT, bool_or(mixed) FROM (
+			SELECT %s AS start, t.lane, count(*) AS n, min(t.flush) <> max(t.flush) AS mixed
+			FROM %s t %s AND t.%s BETWEEN ? AND ? GROUP BY start, t.lane)
+		WHERE start IN (SELECT unnest(?::INTEGER[])) GROUP BY start`, t.start("t."), t.name, t.rolledRows(), t.bucket),
+		units[0], units[len(units)-1]+t.unit-1, units)
+	if err != nil {
+		return nil, fmt.Errorf("count: %w", err)
+	}
+	defer rows.Close()
+	out := map[int32]unitCount{}
+	for rows.Next() {
+		var start int32
+		var c unitCount
+		if err := rows.Scan(&start, &c.rows, &c.mixed); err != nil {
+			return nil, fmt.Errorf("count: %w", err)
+		}
+		out[start] = c
+	}
+	return out, rows.Err()
+}
+
+// column reads a query of one column.
+func column[T any](ctx context.Context, q interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}, query string, args ...any,
+) ([]T, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []T
+	for rows.Next() {
+		var v T
+		if err := rows.Scan(&v); err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}

@@ -1,0 +1,345 @@
+// Package duck implements the ledger on one DuckDB file.
+//
+// One connection writes. Whoever holds the token of the channel write owns it, together with everything that the Ledger
+// says is "of the writer": flushes, projection, compaction and checkpoints queue for it in order of arrival, so a
+// compaction that works in small steps never holds a flush back for longer than one step. Readers use other connections of the
+// same database and see MVCC snapshots; they never wait for the writer. The package starts no goroutine of its own.
+//
+// It must not decide what is counted, know the journal, or take a COMMIT error for a rollback.
+package duck
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	duckdb "github.com/duckdb/duckdb-go/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"milliard/internal/ledger"
+)
+
+// Errors of opening.
+var (
+	// ErrInUse: another process has the file open.
+	ErrInUse = errors.New("ledger is open in another process")
+	// ErrForeign: the file is no Milliard ledger.
+	ErrForeign = errors.New("not a milliard ledger")
+	// ErrNewer: a newer program has migrated the file.
+	ErrNewer = errors.New("ledger schema is newer than this program")
+)
+
+var errClosed = fmt.Errorf("%w: closed", ledger.ErrUnavailable)
+
+// Options say where the ledger is and what it may use.
+type Options struct {
+	Path        string
+	MemoryLimit int64 // bytes; 1 GiB by default. All connections share it.
+	Threads     int   // 1 by default: a query runs on its caller's thread only
+	Log         *slog.Logger
+	Registry    prometheus.Registerer // nil: no metrics
+	Now         func() time.Time      // time.Now by default; for the column "updated" and the budget of Compact
+	// MergeAge is how long a stretch of buckets must have been left alone, in log time, before Compact merges its
+	// rows; 10 minutes by default.
+	MergeAge time.Duration
+}
+
+func (o *Options) defaults() error {
+	if o.MemoryLimit <= 0 {
+		o.MemoryLimit = 1 << 30
+	}
+	if o.Threads <= 0 {
+		o.Threads = 1
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.MergeAge <= 0 {
+		o.MergeAge = 10 * time.Minute
+	}
+	path, err := filepath.Abs(o.Path)
+	if err != nil {
+		return fmt.Errorf("path %q: %w", o.Path, err)
+	}
+	if o.Path == "" || strings.ContainsAny(path, "?%#") {
+		return fmt.Errorf("path %q: empty, or holds one of ? %% #", o.Path)
+	}
+	o.Path = path
+	return nil
+}
+
+// Ledger is one open DuckDB file.
+type Ledger struct {
+	opt     Options
+	metrics *metrics
+	adhoc   chan struct{} // slots for users' statements
+
+	write chan struct{} // holds one token: the right to write
+
+	// Of the writer.
+	conn       *sql.Conn // nil after a failure; made anew by the next writer
+	dead       bool      // the engine has given up on itself; the next writer opens it anew
+	dirty      dirtyUnits
+	unrolled   map[int]bool // lanes that may have cells above their watermark
+	uncheck    bool         // something was committed since the last checkpoint
+	commitHook func(commit func() error) error
+
+	mu     sync.RWMutex
+	db     *sql.DB // replaced when the engine has given up on itself
+	closed bool
+}
+
+var _ ledger.Ledger = (*Ledger)(nil)
+
+const adhocConcurrency = 2
+
+// Open opens the ledger at opt.Path, creates it when it is not there, and brings its schema up to date.
+func Open(ctx context.Context, opt Options) (*Ledger, error) {
+	if err := opt.defaults(); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	l := &Ledger{
+		opt:      opt,
+		adhoc:    make(chan struct{}, adhocConcurrency),
+		write:    make(chan struct{}, 1),
+		dirty:    newDirtyUnits(),
+		unrolled: map[int]bool{},
+		uncheck:  true, // what a crash left in the write-ahead log is not in the file yet
+	}
+	db, err := openEngine(ctx, &l.opt)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger %s: %w", opt.Path, err)
+	}
+	l.db = db
+	err = l.migrate(ctx)
+	if err == nil {
+		l.metrics, err = newMetrics(opt.Registry, opt.Path)
+	}
+	if err == nil {
+		err = l.loadUnrolled(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open ledger %s: %w", opt.Path, err), l.close())
+	}
+	l.write <- struct{}{}
+	return l, nil
+}
+
+// openEngine opens the file and locks the settings that keep users' statements away from the host.
+func openEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
+	set := url.Values{}
+	set.Set("threads", strconv.Itoa(opt.Threads))
+	set.Set("memory_limit", strconv.FormatInt(opt.MemoryLimit>>20, 10)+"MiB")
+	set.Set("wal_autocheckpoint", "1TB") // checkpoints happen in Durable only, in the gap between two flushes
+	set.Set("enable_external_access", "false")
+	set.Set("autoinstall_known_extensions", "false")
+	set.Set("autoload_known_extensions", "false")
+	connector, err := duckdb.NewConnector(opt.Path+"?"+set.Encode(), nil)
+	if err != nil {
+		return nil, openError(err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxIdleConns(4)
+	db.SetMaxOpenConns(32)
+	for _, q := range []string{"SET GLOBAL TimeZone = 'UTC'", "SET lock_configuration = true"} {
+		if _, err := db.ExecContext(ctx, q); err != nil && !isLocked(err) {
+			return nil, errors.Join(fmt.Errorf("lock settings: %w", err), db.Close())
+		}
+	}
+	return db, nil
+}
+
+// isLocked is true when this process has opened, and so locked, the same database before.
+func isLocked(err error) bool { return strings.Contains(err.Error(), "configuration has been locked") }
+
+func openError(err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "Could not set lock on file"):
+		if at := strings.Index(text, "PID "); at >= 0 {
+			return fmt.Errorf("%w: %s", ErrInUse, strings.TrimRight(strings.SplitN(text[at:], ")", 2)[0], ". "))
+		}
+		return ErrInUse
+	case strings.Contains(text, "not a valid DuckDB database file"):
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	return err
+}
+
+// Close waits for the writer, then closes the file. The engine folds its write-ahead log into the file if it can; what
+// it cannot is folded by the next Open.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	<-l.write // never given back: there is no writer after this
+	close(l.write)
+	return l.close()
+}
+
+func (l *Ledger) close() error {
+	l.dropConn()
+	l.metrics.unregister()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.db == nil {
+		return nil
+	}
+	db := l.db
+	l.db = nil
+	if err := db.Close(); err != nil {
+		return fmt.Errorf("close ledger: %w", err)
+	}
+	return nil
+}
+
+// engine returns the database for readers.
+func (l *Ledger) engine() (*sql.DB, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed || l.db == nil {
+		return nil, errClosed
+	}
+	return l.db, nil
+}
+
+// lock waits for the right to write.
+func (l *Ledger) lock(ctx context.Context) error {
+	select {
+	case _, ok := <-l.write:
+		if !ok {
+			return errClosed
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: wait for the writer: %w", ledger.ErrUnavailable, ctx.Err())
+	}
+}
+
+func (l *Ledger) unlock() { l.write <- struct{}{} }
+
+// writer returns the writing connection. The caller holds the lock.
+func (l *Ledger) writer(ctx context.Context) (*sql.Conn, error) {
+	if l.conn != nil {
+		return l.conn, nil
+	}
+	l.mu.RLock()
+	db := l.db
+	l.mu.RUnlock()
+	if db == nil || l.dead {
+		var err error
+		if db, err = l.reopenEngine(ctx); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	l.conn = conn
+	return conn, nil
+}
+
+// dropConn ends the writing connection for good, and with it whatever transaction it was in.
+func (l *Ledger) dropConn() {
+	if l.conn == nil {
+		return
+	}
+	discard(l.conn)
+	l.conn = nil
+}
+
+// discard closes conn instead of giving it back to the pool.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // the documented way to make the pool forget it
+	_ = conn.Close()                                           // reports only that it is gone
+}
+
+// reopenEngine closes the whole database and opens it again: after a fatal error the engine answers nothing else.
+func (l *Ledger) reopenEngine(ctx context.Context) (*sql.DB, error) {
+	l.dropConn()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.db != nil {
+		if err := l.db.Close(); err != nil {
+			l.opt.Log.Warn("close ledger after a failure", "err", err)
+		}
+		l.db = nil
+	}
+	db, err := openEngine(ctx, &l.opt)
+	if err != nil {
+		return nil, fmt.Errorf("reopen: %w", err)
+	}
+	l.db = db
+	l.dead = false
+	return db, nil
+}
+
+// fail notes what err says about the engine, for the next writer. It returns err.
+func (l *Ledger) fail(err error) error {
+	var e *duckdb.Error
+	if errors.As(err, &e) && e.Type == duckdb.ErrorTypeFatal || strings.Contains(err.Error(), "has been invalidated") {
+		l.opt.Log.Error("the ledger's engine has stopped and will be opened anew", "err", err)
+		l.dropConn()
+		l.dead = true
+	}
+	return err
+}
+
+// inTx runs do in one transaction of the writing connection and rolls back when it fails. It returns the error of
+// COMMIT as a commitError. The caller holds the lock.
+func (l *Ledger) inTx(ctx context.Context, do func(conn *sql.Conn) error) error {
+	conn, err := l.writer(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err = conn.ExecContext(ctx, "BEGIN TRANSACTION"); err != nil {
+		l.dropConn()
+		return l.fail(fmt.Errorf("begin: %w", err))
+	}
+	if err = do(conn); err != nil {
+		if _, rollback := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rollback != nil {
+			l.dropConn() // the transaction ends with its connection
+		}
+		return l.fail(err)
+	}
+	// From here on the context must not interrupt: a COMMIT that is cut short may have committed.
+	commit := func() error {
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
+		return err
+	}
+	if l.commitHook != nil {
+		err = l.commitHook(commit)
+	} else {
+		err = commit()
+	}
+	l.uncheck = true
+	if err != nil {
+		l.dropConn()
+		l.dirty.forget() // what compaction knew may have come true or not
+		return &commitError{l.fail(err)}
+	}
+	return nil
+}
+
+// commitError says that COMMIT failed. That is no proof that nothing was written.
+type commitError struct{ err error }
+
+func (e *commitError) Error() string { return "commit: " + e.err.Error() }
+func (e *commitError) Unwrap() error { return e.err }
