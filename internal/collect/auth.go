@@ -1,0 +1,85 @@
+package collect
+
+import (
+	"bytes"
+	"crypto/sha256"
+
+	"github.com/valyala/fasthttp"
+
+	"milliard/internal/catalog"
+	"milliard/internal/control"
+	"milliard/internal/event"
+)
+
+// origin makes what all events of a request of a tenant share.
+func (d *Doors) originOf(v *control.View, view *catalog.View) origin {
+	return origin{
+		view: view, keys: v.Keys, tenant: view.Info().ID, version: v.Version(), now: d.now().UnixMilli(),
+	}
+}
+
+// authorise finds the API key of a request and checks that it has one of the rights. It answers 401 or 403 itself.
+func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catalog.Right) (origin, *catalog.APIKey, bool) {
+	secret := apiSecret(ctx)
+	v := d.cfg.Catalog()
+	if len(secret) == 0 {
+		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
+		d.refuseRequest(ctx, 0, door, fasthttp.StatusUnauthorized,
+			&problem{field: "Authorization", msg: "an API key is required", reason: reasonUnauthorized})
+		return origin{}, nil, false
+	}
+	tenant, key, ok := v.APIKeyByHash(sha256.Sum256(secret))
+	var view *catalog.View
+	if ok {
+		view, ok = v.Tenant(tenant)
+	}
+	if !ok || view.Info().Status != catalog.Active {
+		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
+		d.refuseRequest(ctx, 0, door, fasthttp.StatusUnauthorized,
+			&problem{field: "Authorization", msg: "is not a valid API key", reason: reasonUnauthorized})
+		return origin{}, nil, false
+	}
+	for _, r := range rights {
+		if key.Can(r) {
+			o := d.originOf(v, view)
+			o.actor = "api:" + key.Key
+			return o, key, true
+		}
+	}
+	d.refuseRequest(ctx, tenant, door, fasthttp.StatusForbidden,
+		&problem{field: "Authorization", msg: "the API key lacks the right " + string(rights[0]), reason: reasonForbidden})
+	return origin{}, nil, false
+}
+
+// apiSecret returns the secret of "Authorization: Bearer …" or "X-API-Key", nil without one.
+func apiSecret(ctx *fasthttp.RequestCtx) []byte {
+	if a := ctx.Request.Header.Peek("Authorization"); len(a) > 7 && bytes.EqualFold(a[:7], []byte("Bearer ")) {
+		return bytes.TrimSpace(a[7:])
+	}
+	return ctx.Request.Header.Peek("X-API-Key")
+}
+
+// tenantOf finds the tenant of a request without a key or token: by t=, by Host, else the default.
+func (d *Doors) tenantOf(ctx *fasthttp.RequestCtx, v *control.View) (*catalog.View, bool) {
+	if t := ctx.QueryArgs().Peek("t"); len(t) > 0 {
+		view, ok := v.TenantByKey(string(t))
+		return view, ok && view.Info().Status == catalog.Active
+	}
+	if view, ok := v.TenantByHost(string(ctx.Host())); ok && view.Info().Status == catalog.Active {
+		return view, true
+	}
+	view, ok := v.DefaultTenant()
+	return view, ok && view.Info().Status == catalog.Active
+}
+
+// eventIDOf returns the event id that a sender chose for a single request: eid=, else Idempotency-Key.
+func eventIDOf(ctx *fasthttp.RequestCtx) ([]byte, *problem) {
+	id, name := ctx.QueryArgs().Peek("eid"), "eid"
+	if len(id) == 0 {
+		id, name = ctx.Request.Header.Peek("Idempotency-Key"), "Idempotency-Key"
+	}
+	if len(id) > event.MaxForeignID {
+		return nil, &problem{field: name, msg: "is longer than 255 bytes", reason: reasonMalformed}
+	}
+	return id, nil
+}

@@ -1,0 +1,84 @@
+package collect
+
+import (
+	"milliard/client"
+	"milliard/internal/event"
+)
+
+// batchReader turns the rows of a columnar client batch into items. What a JSON event says in text, a batch says in
+// integers where it can; those are checked the same way.
+type batchReader struct{ batch client.Batch }
+
+// stringField says which field a string column of a client batch is.
+func stringField(f client.Field) field {
+	if f >= client.FieldSub1 {
+		return fSub1 + field(f-client.FieldSub1)
+	}
+	return [client.FieldSub1]field{
+		client.FieldID: fID, client.FieldSource: fSource, client.FieldType: fType, client.FieldCampaign: fCampaign,
+		client.FieldBanner: fBanner, client.FieldAffiliate: fAffiliate, client.FieldGoal: fGoal,
+		client.FieldCurrency: fCurrency, client.FieldPriceModel: fPriceModel, client.FieldOrderID: fOrder,
+		client.FieldClickID: fClick, client.FieldToken: fToken, client.FieldIP: fIP, client.FieldUA: fUA,
+		client.FieldVisitor: fVisitor, client.FieldCountry: fCountry, client.FieldDevice: fDevice,
+		client.FieldReferrer: fReferrer,
+	}[f]
+}
+
+// row fills it with row i. An empty string is a field that the row does not have.
+func (r *batchReader) row(i int, it *item) {
+	it.reset()
+	b := &r.batch
+	for f := range b.Strings {
+		s := &b.Strings[f]
+		if len(s.Index) == 0 {
+			continue
+		}
+		if text := s.Dict[s.Index[i]]; len(text) > 0 {
+			it.put(stringField(client.Field(f)), text)
+		}
+	}
+	if b.HasInt[client.FieldTime-client.FieldTime] {
+		if ms := b.Ints[client.FieldTime-client.FieldTime][i]; ms != 0 {
+			it.putInt(fTime, int64(min(ms, 1<<62)))
+		}
+	}
+	if b.HasInt[client.FieldN-client.FieldTime] {
+		it.putInt(fN, int64(b.Signed(client.FieldN, i)))
+	}
+	if b.HasInt[client.FieldAmount-client.FieldTime] {
+		it.putInt(fAmount, int64(b.Signed(client.FieldAmount, i)))
+	}
+	if b.HasInt[client.FieldRow-client.FieldTime] {
+		it.putInt(fRow, int64(min(b.Ints[client.FieldRow-client.FieldTime][i], 1<<62)))
+	}
+}
+
+// The fields that may come as integers, read through one function each, so that text and integer obey one rule.
+
+func (it *item) time() (int64, string) {
+	if it.isInt(fTime) {
+		return checkTime(it.ints[intTime])
+	}
+	return toTime(it.v[fTime], it.isNumber(fTime))
+}
+
+func (it *item) increment() (event.Micros, string) {
+	if it.isInt(fN) {
+		return checkIncrement(event.Micros(it.ints[intN]))
+	}
+	return toIncrement(it.v[fN])
+}
+
+func (it *item) amount() (event.Micros, string) {
+	if it.isInt(fAmount) {
+		return checkAmount(event.Micros(it.ints[intAmount]))
+	}
+	return toAmount(it.v[fAmount])
+}
+
+func (it *item) row() (uint64, string) {
+	if it.isInt(fRow) {
+		return checkRow(it.ints[intRow])
+	}
+	return toRow(it.get(fRow))
+}

@@ -1,0 +1,301 @@
+package collect
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/valyala/fasthttp"
+
+	"milliard/client"
+	"milliard/internal/catalog"
+)
+
+// importHeader names the import that a request's events are rows of.
+const importHeader = "Milliard-Import"
+
+// format is a media type of POST /v1/events.
+type format uint8
+
+const (
+	formatNone format = iota
+	formatJSON
+	formatNDJSON
+	formatCloudEvent
+	formatCloudEvents
+	formatColumnar
+)
+
+func formatOf(contentType []byte) format {
+	t, _, _ := bytes.Cut(contentType, []byte{';'})
+	switch string(bytes.ToLower(bytes.TrimSpace(t))) {
+	case "application/json":
+		return formatJSON
+	case "application/x-ndjson", "application/ndjson", "application/jsonl":
+		return formatNDJSON
+	case "application/cloudevents+json":
+		return formatCloudEvent
+	case "application/cloudevents-batch+json":
+		return formatCloudEvents
+	case client.ContentType:
+		return formatColumnar
+	}
+	return formatNone
+}
+
+// events takes a batch: POST /v1/events.
+func (d *Doors) events(ctx *fasthttp.RequestCtx, w *work) int {
+	if !d.method(ctx, doorEvents, fasthttp.MethodPost) {
+		return 0
+	}
+	o, ok := d.openBatch(ctx, doorEvents)
+	if !ok {
+		return 0
+	}
+	f := formatOf(ctx.Request.Header.ContentType())
+	if f == formatNone {
+		d.refuseRequest(ctx, o.tenant, doorEvents, fasthttp.StatusUnsupportedMediaType, &problem{
+			field:  "Content-Type",
+			msg:    "is not one of application/json, application/x-ndjson, application/cloudevents+json, application/cloudevents-batch+json, " + client.ContentType,
+			reason: reasonMediaType,
+		})
+		return 0
+	}
+	limit := d.cfg.Limits.JSONBytes
+	if f == formatColumnar {
+		limit = d.cfg.Limits.ColumnarBytes
+	}
+	body, status, p := d.readBody(ctx, w, limit)
+	if p != nil {
+		d.refuseRequest(ctx, o.tenant, doorEvents, status, p)
+		return 0
+	}
+	if p := d.parse(w, &o, f, body); p != nil {
+		status = fasthttp.StatusBadRequest
+		if p.reason == reasonTooLarge {
+			status = fasthttp.StatusRequestEntityTooLarge
+		}
+		d.refuseRequest(ctx, o.tenant, doorEvents, status, p)
+		return 0
+	}
+	if !d.keys.take([]byte(o.actor), float64(len(w.outcomes)), d.now()) {
+		d.refuse(o.tenant, doorEvents, reasonRate, len(w.outcomes))
+		d.retryLater(ctx, fasthttp.StatusTooManyRequests, "the API key sends more than it may")
+		return 0
+	}
+	if err := w.submit(d, &o); err != nil {
+		d.unavailable(ctx, o.tenant, doorEvents, err, len(w.events))
+		return len(w.outcomes)
+	}
+	d.answerEvents(ctx, w, &o)
+	return len(w.outcomes)
+}
+
+// openBatch authorises a request that brings events, live or of an import.
+func (d *Doors) openBatch(ctx *fasthttp.RequestCtx, door string) (origin, bool) {
+	h := ctx.Request.Header.Peek(importHeader)
+	if len(h) == 0 {
+		o, _, ok := d.authorise(ctx, door, catalog.RightIngest)
+		return o, ok
+	}
+	o, _, ok := d.authorise(ctx, door, catalog.RightBackfill)
+	if !ok {
+		return o, false
+	}
+	if o.import_, ok = toImportID(h); !ok {
+		d.refuseRequest(ctx, o.tenant, door, fasthttp.StatusBadRequest,
+			&problem{field: importHeader, msg: "expected 32 hex digits, not all zero", reason: reasonMalformed})
+	}
+	return o, ok
+}
+
+// parse reads a body into w.events and w.outcomes. A problem concerns the whole request.
+func (d *Doors) parse(w *work, o *origin, f format, body []byte) *problem {
+	var p *problem
+	switch f {
+	case formatColumnar:
+		p = d.parseColumnar(w, o, body)
+	case formatNDJSON:
+		p = d.parseLines(w, o, body)
+	default:
+		p = d.parseJSON(w, o, f, body)
+	}
+	if p == nil && len(w.outcomes) == 0 {
+		return &problem{field: "body", msg: "holds no event", reason: reasonMalformed}
+	}
+	return p
+}
+
+func (d *Doors) tooMany() *problem {
+	return &problem{
+		field: "body", msg: "holds more than " + strconv.Itoa(d.cfg.Limits.Events) + " events", reason: reasonTooLarge,
+	}
+}
+
+func (d *Doors) parseColumnar(w *work, o *origin, body []byte) *problem {
+	if err := w.batch.batch.Decode(body, d.cfg.Limits.Rows); err != nil {
+		return &problem{field: "body", msg: err.Error(), reason: reasonMalformed}
+	}
+	for i := range w.batch.batch.Rows {
+		w.batch.row(i, &w.item)
+		w.add(d, o)
+	}
+	return nil
+}
+
+// parseLines reads one event per line. A line that cannot be read spoils only itself.
+func (d *Doors) parseLines(w *work, o *origin, body []byte) *problem {
+	for len(body) > 0 {
+		line, rest, _ := bytes.Cut(body, []byte{'\n'})
+		body = rest
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if len(w.outcomes) >= d.cfg.Limits.Events {
+			return d.tooMany()
+		}
+		d.parseLine(w, o, line)
+	}
+	return nil
+}
+
+// parseLine reads one event from one line of text.
+func (d *Doors) parseLine(w *work, o *origin, line []byte) {
+	if len(line) > maxEvent {
+		w.reject(&problem{msg: "the event is longer than 32 KB", reason: reasonTooLarge})
+		return
+	}
+	w.item.reset()
+	w.scan.buf, w.scan.pos = line, 0
+	p := w.scan.object(&w.item, nil, shapeEvent, 1)
+	if p == nil || !p.fatal {
+		if q := w.scan.end(); q != nil {
+			p = q
+		}
+	}
+	if p != nil {
+		w.reject(p)
+		return
+	}
+	w.add(d, o)
+}
+
+// parseJSON reads an object or an array of objects.
+func (d *Doors) parseJSON(w *work, o *origin, f format, body []byte) *problem {
+	s := &w.scan
+	s.start(body)
+	switch {
+	case s.peek() == '[' && f != formatCloudEvent:
+		s.pos++
+		if s.peek() == ']' {
+			s.pos++
+			return s.end()
+		}
+		for {
+			if len(w.outcomes) >= d.cfg.Limits.Events {
+				return d.tooMany()
+			}
+			if p := d.parseObject(w, o, f); p != nil {
+				return p
+			}
+			if c := s.peek(); c == ']' {
+				s.pos++
+				return s.end()
+			} else if c != ',' {
+				return s.syntax(nil, "expected a comma or the end of the array")
+			}
+			s.pos++
+		}
+	case f == formatCloudEvents:
+		return s.syntax(nil, "expected an array of CloudEvents")
+	}
+	if p := d.parseObject(w, o, f); p != nil {
+		return p
+	}
+	return s.end()
+}
+
+func (d *Doors) parseObject(w *work, o *origin, f format) *problem {
+	w.item.reset()
+	start := w.scan.pos
+	var p *problem
+	if f == formatJSON {
+		p = w.scan.object(&w.item, nil, shapeEvent, 1)
+	} else {
+		p = w.scan.cloudEvent(&w.item)
+	}
+	switch {
+	case p != nil && p.fatal:
+		p.msg += " (event " + strconv.Itoa(len(w.outcomes)) + ")"
+		return p
+	case p != nil:
+		w.reject(p)
+	case w.scan.pos-start > maxEvent:
+		w.reject(&problem{msg: "the event is longer than 32 KB", reason: reasonTooLarge})
+	default:
+		w.add(d, o)
+	}
+	return nil
+}
+
+// answerEvents answers per item: 200 when all were accepted, 207 when some were, 400 when none.
+func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
+	args := ctx.QueryArgs()
+	errorsOnly := string(args.Peek("answers")) == "errors"
+	verdicts := string(args.Peek("wait")) == "verdict"
+	accepted := len(w.events)
+	rejected := len(w.outcomes) - accepted
+	b := append(w.answer[:0], `{"accepted":`...)
+	b = strconv.AppendInt(b, int64(accepted), 10)
+	b = append(b, `,"rejected":`...)
+	b = strconv.AppendInt(b, int64(rejected), 10)
+	b = append(b, `,"items":[`...)
+	first := true
+	for i := range w.outcomes {
+		x := &w.outcomes[i]
+		if x.problem == nil && errorsOnly {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(b, `{"index":`...)
+		b = strconv.AppendInt(b, int64(i), 10)
+		if x.problem != nil {
+			d.refuse(o.tenant, doorEvents, x.problem.reason, 1)
+			b = append(appendProblem(b, x.problem), '}')
+			continue
+		}
+		b = append(b, `,"status":"accepted","id":`...)
+		b = appendEventID(b, &w.events[x.event])
+		if verdicts {
+			b = append(b, `,"verdict":"`...)
+			b = append(b, w.verdict(d.waits.get(waitVerdict, d.cfg.VerdictWait), d, w.tickets[x.event])...)
+			b = append(b, '"')
+		}
+		b = append(b, '}')
+	}
+	w.answer = append(b, "]}\n"...)
+	if accepted > 0 {
+		d.metrics.byDoor[doorEvents].Add(float64(accepted))
+	}
+	status := fasthttp.StatusOK
+	switch {
+	case accepted == 0:
+		status = fasthttp.StatusBadRequest
+	case rejected > 0:
+		status = fasthttp.StatusMultiStatus
+	}
+	answerJSON(ctx, status, w.answer)
+}
+
+// appendProblem appends the members of a rejected item.
+func appendProblem(b []byte, p *problem) []byte {
+	b = append(b, `,"status":"rejected"`...)
+	if p.field != "" {
+		b = append(b, `,"field":`...)
+		b = appendQuoted(b, []byte(p.field))
+	}
+	b = append(b, `,"error":`...)
+	return appendQuoted(b, []byte(p.msg))
+}

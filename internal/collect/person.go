@@ -1,0 +1,160 @@
+package collect
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/valyala/fasthttp"
+
+	"milliard/internal/event"
+)
+
+// maxHops bounds how many addresses of an X-Forwarded-For chain are looked at.
+const maxHops = 32
+
+// clientAddr returns the address of the client: the peer's, or, when the peer is a proxy that we trust, the rightmost
+// hop of X-Forwarded-For that is not one.
+func (d *Doors) clientAddr(ctx *fasthttp.RequestCtx) netip.Addr {
+	peer := peerAddr(ctx)
+	if len(d.cfg.Trusted) == 0 || !d.trusted(peer) {
+		return peer
+	}
+	lines := ctx.Request.Header.PeekAll("X-Forwarded-For")
+	hops := 0
+	for i := len(lines) - 1; i >= 0; i-- {
+		for rest := lines[i]; ; {
+			cutAt := bytes.LastIndexByte(rest, ',')
+			hop, ok := hopAddr(bytes.TrimSpace(rest[cutAt+1:]))
+			if !ok {
+				return peer // a broken chain says nothing; what we know is who connected
+			}
+			if hops++; !d.trusted(hop) || hops >= maxHops {
+				return hop
+			}
+			peer = hop
+			if cutAt < 0 {
+				break
+			}
+			rest = rest[:cutAt]
+		}
+	}
+	return peer
+}
+
+func peerAddr(ctx *fasthttp.RequestCtx) netip.Addr {
+	addr, _ := netip.AddrFromSlice(ctx.RemoteIP())
+	return addr.Unmap()
+}
+
+func (d *Doors) trusted(addr netip.Addr) bool {
+	for _, p := range d.cfg.Trusted {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// hopAddr reads one hop: an address, with a port or in brackets if need be.
+func hopAddr(text []byte) (netip.Addr, bool) {
+	if addr, ok := toAddr(text); ok {
+		return addr, true
+	}
+	if len(text) > 64 {
+		return netip.Addr{}, false
+	}
+	if ap, err := netip.ParseAddrPort(string(text)); err == nil {
+		return ap.Addr().WithZone("").Unmap(), true
+	}
+	if n := len(text); n > 2 && text[0] == '[' && text[n-1] == ']' {
+		return toAddr(text[1 : n-1])
+	}
+	return netip.Addr{}, false
+}
+
+// dayKey is the key with which one day's addresses are hashed.
+type dayKey struct {
+	day int64
+	key [32]byte
+}
+
+// addrHasher remembers the key of the last day asked for.
+type addrHasher struct {
+	key  func(day int64) [32]byte
+	last atomic.Pointer[dayKey]
+}
+
+func dayOf(ms int64) int64 { return ms / 86_400_000 }
+
+// hash returns the keyed hash of a full address on a day; never 0 for an address.
+func (h *addrHasher) hash(addr netip.Addr, day int64) uint64 {
+	k := h.last.Load()
+	if k == nil || k.day != day {
+		k = &dayKey{day: day, key: h.key(day)}
+		h.last.Store(k)
+	}
+	var buf [48]byte
+	copy(buf[:32], k.key[:])
+	a := addr.As16()
+	copy(buf[32:], a[:])
+	sum := sha256.Sum256(buf[:])
+	return binary.LittleEndian.Uint64(sum[:]) | 1
+}
+
+// setAddr puts the truncated address and its hash into e. The full address goes no further.
+func (w *work) setAddr(d *Doors, e *event.Event, addr netip.Addr, day int64) {
+	if !addr.IsValid() {
+		return
+	}
+	at := len(w.arena)
+	if addr.Is4() {
+		a := addr.As4()
+		w.arena = append(w.arena, a[:3]...)
+	} else {
+		a := addr.As16()
+		w.arena = append(w.arena, a[:6]...)
+	}
+	e.IP = w.arena[at:len(w.arena):len(w.arena)]
+	e.IPHash = d.addrs.hash(addr, day)
+}
+
+// hostOf returns the host of a URL, or the text itself when it is only a host.
+func hostOf(text []byte) []byte {
+	if i := bytes.Index(text, []byte("://")); i >= 0 {
+		text = text[i+3:]
+	}
+	if i := bytes.IndexAny(text, "/?#"); i >= 0 {
+		text = text[:i]
+	}
+	if i := bytes.LastIndexByte(text, '@'); i >= 0 {
+		text = text[i+1:]
+	}
+	return text
+}
+
+// person fills in what a browser's own request says of its user. With Sec-GPC the personal fields stay empty, and the
+// signal itself is kept.
+func (d *Doors) person(ctx *fasthttp.RequestCtx, w *work, e *event.Event) {
+	h := &ctx.Request.Header
+	ua := cut(h.UserAgent(), maxUA)
+	e.Device = d.devices.of(ua)
+	addr := d.clientAddr(ctx)
+	if d.cfg.CountryHeader != "" {
+		e.Country, _ = toCountry(h.Peek(d.cfg.CountryHeader))
+	}
+	if e.Country == 0 && d.cfg.Country != nil && addr.IsValid() {
+		e.Country = d.cfg.Country(addr)
+	}
+	if ref := h.Referer(); len(ref) > 0 {
+		e.Referrer = cut(hostOf(ref), maxReferrer)
+	}
+	if string(h.Peek("Sec-Gpc")) == "1" {
+		e.Flags |= event.FlagPrivacySignal
+		return
+	}
+	e.UA = ua
+	w.setAddr(d, e, addr, dayOf(e.Time))
+}

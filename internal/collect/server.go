@@ -1,0 +1,238 @@
+package collect
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+func (d *Doors) newServer() *fasthttp.Server {
+	l := &d.cfg.Limits
+	return &fasthttp.Server{
+		Handler:            d.handle,
+		ErrorHandler:       d.badRequest,
+		HeaderReceived:     d.headerReceived,
+		Name:               "",
+		Concurrency:        l.Conns * len(d.cfg.Listen),
+		MaxConnsPerIP:      l.ConnsPerIP,
+		ReadBufferSize:     l.HeaderBytes,
+		ReadTimeout:        l.HeaderTimeout,
+		WriteTimeout:       l.WriteTimeout,
+		IdleTimeout:        l.IdleTimeout,
+		MaxRequestBodySize: l.BodyBytes,
+		// Bodies are read by the doors themselves: with a limit for each, and for a stream while it is being sent.
+		StreamRequestBody:             true,
+		DisablePreParseMultipartForm:  true,
+		NoDefaultServerHeader:         true,
+		NoDefaultContentType:          true,
+		CloseOnShutdown:               true,
+		SecureErrorLogMessage:         true,
+		Logger:                        quiet{},
+		DisableHeaderNamesNormalizing: false,
+	}
+}
+
+// quiet drops what fasthttp would log: every line of it is a client's doing, and the doors count those.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
+
+// headerReceived gives the body its own time once the header is here.
+func (d *Doors) headerReceived(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+	return fasthttp.RequestConfig{ReadTimeout: d.cfg.Limits.ReadTimeout}
+}
+
+// badRequest answers what fasthttp could not read as a request.
+func (d *Doors) badRequest(ctx *fasthttp.RequestCtx, err error) {
+	status, reason, field, msg := fasthttp.StatusBadRequest, reasonMalformed, "", "cannot be read as an HTTP request"
+	var small *fasthttp.ErrSmallBuffer
+	var netErr net.Error
+	switch {
+	case errors.As(err, &small):
+		status, reason, field, msg = fasthttp.StatusRequestHeaderFieldsTooLarge, reasonTooLarge, "header", "is too large"
+	case errors.Is(err, fasthttp.ErrDuplicateContentLength):
+		field, msg = "Content-Length", "appears twice"
+	case errors.As(err, &netErr) && netErr.Timeout():
+		status, reason, msg = fasthttp.StatusRequestTimeout, reasonTimeout, "the request did not arrive in time"
+	}
+	d.refuse(0, doorHTTP, reason, 1)
+	d.fail(ctx, status, field, msg)
+	ctx.SetConnectionClose()
+}
+
+// handle is every request's first function.
+func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
+	start := time.Now()
+	w := d.works.Get().(*work)
+	w.reset()
+	events := d.route(ctx, w)
+	if !w.detached {
+		if ctx.Request.IsBodyStream() && !w.bodyRead {
+			d.discardBody(ctx)
+		}
+		d.works.Put(w)
+	}
+	if events > 0 {
+		total := time.Since(start)
+		d.cfg.Stage.ObserveBusy(total, total-w.waited, events)
+	}
+}
+
+// discardBody reads what nobody asked for, when it is short, so that the connection can be used again.
+func (d *Doors) discardBody(ctx *fasthttp.RequestCtx) {
+	n := ctx.Request.Header.ContentLength()
+	if n == 0 || n == -2 {
+		return
+	}
+	var buf [1024]byte
+	for range 4 {
+		if _, err := ctx.RequestBodyStream().Read(buf[:]); err != nil {
+			return
+		}
+	}
+	ctx.SetConnectionClose()
+}
+
+// route finds the door. It returns how many events the request brought.
+func (d *Doors) route(ctx *fasthttp.RequestCtx, w *work) int {
+	if len(ctx.RequestURI()) > d.cfg.Limits.URLBytes {
+		d.refuse(0, doorHTTP, reasonTooLarge, 1)
+		d.fail(ctx, fasthttp.StatusRequestURITooLong, "url", "is too long")
+		return 0
+	}
+	if ambiguousLength(ctx) {
+		d.refuse(0, doorHTTP, reasonMalformed, 1)
+		d.fail(ctx, fasthttp.StatusBadRequest, "Content-Length", "must not stand beside Transfer-Encoding")
+		ctx.SetConnectionClose()
+		return 0
+	}
+	if d.ips != nil && !d.ips.take(w.addrText(d.clientAddr(ctx)), 1, d.now()) {
+		d.refuse(0, doorHTTP, reasonRate, 1)
+		d.retryLater(ctx, fasthttp.StatusTooManyRequests, "too many requests from this address")
+		return 0
+	}
+	path := ctx.URI().PathOriginal()
+	switch string(path) {
+	case "/i", "/p":
+		return d.pixel(ctx, w)
+	case "/c":
+		return d.click(ctx, w)
+	case "/ad":
+		return d.ad(ctx, w)
+	case "/conversion", "/postback", "/conversion.gif":
+		return d.conversion(ctx, w, string(path) == "/conversion.gif")
+	case "/v1/events":
+		return d.events(ctx, w)
+	case "/v1/stream":
+		return d.stream(ctx, w)
+	case "/v1/event-types":
+		return d.eventTypes(ctx, w)
+	}
+	if first, ok := w.segments(path); ok {
+		switch string(first) {
+		case "i", "p":
+			return d.pixel(ctx, w)
+		case "c":
+			return d.click(ctx, w)
+		}
+	} else if bytes.HasPrefix(path, []byte("/c/")) || bytes.HasPrefix(path, []byte("/i/")) || bytes.HasPrefix(path, []byte("/p/")) {
+		d.refuse(0, doorHTTP, reasonMalformed, 1)
+		d.fail(ctx, fasthttp.StatusBadRequest, "path", "expected /c/{campaign}/{affiliate}")
+		return 0
+	}
+	d.refuse(0, doorHTTP, reasonNotFound, 1)
+	d.fail(ctx, fasthttp.StatusNotFound, "path", "no such door")
+	return 0
+}
+
+// ambiguousLength says whether a request gives the length of its body in two ways, which is how requests are smuggled.
+func ambiguousLength(ctx *fasthttp.RequestCtx) bool {
+	if ctx.Request.Header.ContentLength() != -1 {
+		return false
+	}
+	raw := ctx.Request.Header.RawHeaders()
+	return bytes.Contains(bytes.ToLower(raw), []byte("\ncontent-length:")) ||
+		bytes.HasPrefix(bytes.ToLower(raw), []byte("content-length:"))
+}
+
+// method checks the request's method and answers 405 or OPTIONS itself. HEAD and OPTIONS never count.
+func (d *Doors) method(ctx *fasthttp.RequestCtx, door string, allowed ...string) bool {
+	m := ctx.Method()
+	for _, a := range allowed {
+		if string(m) == a {
+			return true
+		}
+	}
+	allow := "OPTIONS"
+	for _, a := range allowed {
+		allow += ", " + a
+	}
+	ctx.Response.Header.Set("Allow", allow)
+	if string(m) == fasthttp.MethodOptions {
+		h := &ctx.Response.Header
+		h.Set("Access-Control-Allow-Origin", "*")
+		h.Set("Access-Control-Allow-Methods", allow)
+		h.Set("Access-Control-Allow-Headers", "Content-Type, Content-Encoding, Authorization, X-API-Key, Idempotency-Key")
+		h.Set("Access-Control-Max-Age", "86400")
+		ctx.SetStatusCode(fasthttp.StatusNoContent)
+		return false
+	}
+	d.refuse(0, door, reasonMethod, 1)
+	d.fail(ctx, fasthttp.StatusMethodNotAllowed, "method", "is not one of "+allow)
+	return false
+}
+
+// segments splits a path /door/{campaign}/{affiliate} and decodes its names into w.names.
+func (w *work) segments(path []byte) (first []byte, ok bool) {
+	w.names = w.names[:0]
+	if len(path) == 0 || path[0] != '/' {
+		return nil, false
+	}
+	rest := path[1:]
+	for len(w.names) < 4 {
+		segment, more, found := bytes.Cut(rest, []byte{'/'})
+		text, good := w.pathDecode(segment)
+		if !good || len(text) == 0 || string(text) == "." || string(text) == ".." {
+			return nil, false
+		}
+		w.names = append(w.names, text)
+		if !found {
+			break
+		}
+		rest = more
+	}
+	if len(w.names) != 3 {
+		return nil, false
+	}
+	first = w.names[0]
+	return first, true
+}
+
+// pathDecode decodes one segment of a path into the arena. A slash, a backslash or a control character in a name is
+// refused.
+func (w *work) pathDecode(segment []byte) ([]byte, bool) {
+	at := len(w.arena)
+	for i := 0; i < len(segment); i++ {
+		c := segment[i]
+		if c == '%' {
+			if i+2 >= len(segment) {
+				return nil, false
+			}
+			hi, ok0 := hexDigit(segment[i+1])
+			lo, ok1 := hexDigit(segment[i+2])
+			if !ok0 || !ok1 {
+				return nil, false
+			}
+			c = hi<<4 | lo
+			i += 2
+		}
+		if c < 0x20 || c == 0x7f || c == '/' || c == '\\' {
+			return nil, false
+		}
+		w.arena = append(w.arena, c)
+	}
+	return w.arena[at:len(w.arena):len(w.arena)], true
+}
