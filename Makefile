@@ -8,7 +8,7 @@ BIN      = bin/milliard
 PURE     = $(addprefix ./internal/,event columnar token route dedup judge count price catalog)
 # How long each fuzz target runs under `make fuzz`.
 T       ?= 20s
-# Arguments of `make run`, for example ARGS="--doors :9000".
+# Arguments of `make run`, for example ARGS="--listen :9000".
 ARGS    ?=
 
 .DEFAULT_GOAL := help

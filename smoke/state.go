@@ -39,9 +39,9 @@ func (s *state) sum() int64 {
 const stateQuery = `
 select 'position' as what, '' as tenant, '' as a, '' as b, coalesce(max(seq), 0)::varchar as n from positions where lane = 0
 union all
-select 'events', t.key, k.key, l.name, sum(c.events)::varchar
-from cells c join tenants t on t.id = c.tenant join event_kinds k on k.tenant = c.tenant and k.id = c.type join classes l on l.id = c.class
-group by t.key, k.key, l.name
+select 'events', t.key, case c.type when 1 then 'impression' when 2 then 'click' when 3 then 'conversion' end, l.name, sum(c.events)::varchar
+from cells c join tenants t on t.id = c.tenant join classes l on l.id = c.class
+group by t.key, c.type, l.name
 union all
 select 'all', '', '', '', coalesce(sum(events), 0)::varchar from cells
 union all

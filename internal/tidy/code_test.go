@@ -3,6 +3,7 @@ package tidy
 import (
 	"go/ast"
 	"go/token"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -35,7 +36,8 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 func TestTestsDoNotSleep(t *testing.T) {
 	tr := loadTree(t)
 	for _, f := range tr.files {
-		if !f.test && !testOnly(f.pkg) {
+		// In a synctest bubble time is virtual and a sleep is exact.
+		if !f.test && !testOnly(f.pkg) || slices.Contains(f.imports(), "testing/synctest") {
 			continue
 		}
 		for _, n := range calls(f, "time", "Sleep") {
