@@ -53,15 +53,9 @@ type Control struct {
 	current atomic.Pointer[View]
 
 	// turn holds one token; whoever has taken it may append, and owns the fields below.
-	turn    chan struct{}
-	last    uint64   // sequence of the last record that is folded
-	pending *pending // a record whose fate is not known
-}
-
-// pending is a record that was sent and not answered. Nothing else may be appended before its fate is known.
-type pending struct {
-	data []byte
-	view *View // in force once the record is stored
+	turn      chan struct{}
+	last      uint64 // sequence of the last record that is folded
+	unsettled bool   // a record was given up unanswered: it may stand at last+1, now or soon
 }
 
 // Open reads the whole control stream and returns the catalog that it makes. The first start creates the tenant
@@ -176,33 +170,27 @@ func (c *Control) Change(
 	}
 }
 
-// take waits for the turn and settles what the last one left open.
+// take waits for the turn. When an earlier change was given up unanswered, it looks whether that was stored after all.
+// If that record is still on its way it can only land at last+1, where it and the next change exclude each other: the
+// loser gets journal.ErrConflict. So it need not be sent again, and does not come into force hours later.
 func (c *Control) take(ctx context.Context) error {
 	select {
 	case <-c.turn:
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the catalog: %w", ctx.Err())
 	}
-	if err := c.settle(ctx); err != nil {
+	if !c.unsettled {
+		return nil
+	}
+	if err := c.catchUp(ctx); err != nil {
 		c.release()
 		return err
 	}
+	c.unsettled = false
 	return nil
 }
 
 func (c *Control) release() { c.turn <- struct{}{} }
-
-// settle finds out what became of a record that was not answered, by sending the same bytes again.
-func (c *Control) settle(ctx context.Context) error {
-	if c.pending == nil {
-		return nil
-	}
-	err := c.send(ctx)
-	if errors.Is(err, errMoved) {
-		return nil
-	}
-	return err
-}
 
 // commit writes one record and puts it in force. It has the turn.
 func (c *Control) commit(ctx context.Context, actor, why string, changes []catalog.Change) (catalog.Record, error) {
@@ -228,35 +216,33 @@ func (c *Control) commit(ctx context.Context, actor, why string, changes []catal
 	if err != nil {
 		return catalog.Record{}, err
 	}
-	c.pending = &pending{data: data, view: view}
-	return r, c.send(ctx)
+	return r, c.send(ctx, data, view)
 }
 
-// send appends the pending record until its fate is known or ctx ends; then it stays pending.
-func (c *Control) send(ctx context.Context) error {
+// send appends a record, the same bytes again while the answer is unknown, until ctx ends; and puts view in force.
+func (c *Control) send(ctx context.Context, data []byte, view *View) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
-		seq, err := c.stream.Append(attempt, c.last, c.pending.data)
+		seq, err := c.stream.Append(attempt, c.last, data)
 		timedOut := attempt.Err() != nil
 		cancel()
 		switch {
 		case err == nil && seq == c.last+1:
-			c.publish(c.pending.view)
+			c.publish(view)
 			return nil
 		case err == nil:
 			return fmt.Errorf("control record stored as %d instead of %d: %w", seq, c.last+1, journal.ErrGap)
 		case errors.Is(err, journal.ErrConflict):
-			c.pending = nil
 			if err := c.catchUp(ctx); err != nil {
 				return err
 			}
 			return errMoved
 		case !errors.Is(err, journal.ErrUnknown) && !timedOut:
-			c.pending = nil // refused: it is not stored
 			return fmt.Errorf("append control record: %w", err)
 		}
 		c.log.Warn("control record unanswered, sending it again", "after", c.last, "err", err)
 		if !pause(ctx, retryPause) {
+			c.unsettled = true
 			return fmt.Errorf("append control record: %w: %w", journal.ErrUnknown, ctx.Err())
 		}
 	}
@@ -264,7 +250,7 @@ func (c *Control) send(ctx context.Context) error {
 
 func (c *Control) publish(v *View) {
 	c.current.Store(v)
-	c.last, c.pending = v.Version(), nil
+	c.last = v.Version()
 }
 
 // catchUp folds what others have appended. It has the turn.
