@@ -101,3 +101,6 @@ func title(key string) string {
 	words[0] = strings.ToUpper(words[0][:1]) + words[0][1:]
 	return strings.Join(words, " ")
 }
+
+// Campaigns is how many campaigns the network has.
+func Campaigns() int { return len(campaigns()) }
