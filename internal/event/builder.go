@@ -1,15 +1,28 @@
 package event
 
-import "milliard/internal/columnar"
+import (
+	"bytes"
+	"hash/maphash"
+	"math"
+)
 
 // Builder collects events of one id space into a block. It copies every byte it keeps, so a caller may reuse its
-// event at once. A Builder has one owner and is reused after Reset.
+// event at once. A Builder has one owner and is reused after Start; once it has grown it allocates nothing.
 type Builder struct {
 	block Block
-	dicts [NumStrs]map[string]uint64
-	bytes []byte // arena of dictionary entries
-	size  int    // estimate of the encoded size in bytes
+	n     int               // rows
+	cols  [NumCols][]uint64 // all of the same length, at least n; block.U is cut from them
+	base  [NumCols]uint64   // the first row
+	span  [NumCols]uint64   // the largest xor with base that the column's present width can hold
+	width int               // bytes per row of all columns and indexes together, an upper bound
+
+	dicts    [NumStrs]dict
+	bytes    []byte // arena of dictionary entries
+	strBytes int    // encoded size of all dictionary entries
 }
+
+// fixedBytes is an upper bound of what a block takes whatever its rows: versions, counts, bases, widths, import id.
+const fixedBytes = 400
 
 // plainStr says which string columns are different in almost every row, so that a dictionary would only cost.
 func plainStr(s Str) bool { return s == StrForeign || s == StrOrder || s == StrVisitor }
@@ -17,26 +30,30 @@ func plainStr(s Str) bool { return s == StrForeign || s == StrOrder || s == StrV
 // Start empties the builder and sets what all rows share.
 func (b *Builder) Start(space Space, imp ImportID) {
 	b.block.Space, b.block.Import, b.block.N = space, imp, 0
-	for c := range b.block.U {
-		b.block.U[c] = b.block.U[c][:0]
-	}
 	for s := range b.block.S {
 		b.block.S[s].Reset()
-		clear(b.dicts[s])
+		b.dicts[s].reset()
 	}
-	b.bytes, b.size = b.bytes[:0], 64
+	b.n, b.width, b.bytes, b.strBytes = 0, 0, b.bytes[:0], 0
 }
 
 // Len returns the number of rows.
-func (b *Builder) Len() int { return b.block.N }
+func (b *Builder) Len() int { return b.n }
 
-// Size returns an estimate, on the high side, of the encoded bytes.
-func (b *Builder) Size() int { return b.size }
+// Size returns an upper bound of the encoded bytes of both parts.
+func (b *Builder) Size() int { return fixedBytes + b.n*b.width + b.strBytes }
 
 // Append adds one event. Its space must be the builder's.
-func (b *Builder) Append(e *Event) {
-	u := &b.block.U
-	for c, v := range [NumCols]uint64{
+func (b *Builder) Append(e *Event) { b.TryAppend(e, math.MaxInt) }
+
+// TryAppend adds one event unless its numbers would make Size, without its strings, pass limit: a value far from the
+// others widens its whole column, so one event can cost a byte and more for every row. It says whether it was added.
+func (b *Builder) TryAppend(e *Event, limit int) bool {
+	n := b.n
+	if n == len(b.cols[0]) {
+		b.grow()
+	}
+	v := [NumCols]uint64{
 		ColIDHi: e.ID.Hi, ColIDLo: e.ID.Lo, ColType: uint64(e.Type), ColTime: uint64(e.Time),
 		ColTenant: uint64(e.Tenant), ColAdvertiser: uint64(e.Advertiser), ColCampaign: uint64(e.Campaign),
 		ColBanner: uint64(e.Banner), ColAffiliate: uint64(e.Affiliate), ColGoal: uint64(e.Goal),
@@ -44,60 +61,212 @@ func (b *Builder) Append(e *Event) {
 		ColN: zigzag(int64(e.N)), ColAmount: zigzag(int64(e.Amount)), ColFlags: uint64(e.Flags),
 		ColCountry: uint64(e.Country), ColDevice: uint64(e.Device),
 		ColClickHi: e.Click.Hi, ColClickLo: e.Click.Lo, ColClickTime: uint64(e.ClickTime), ColIPHash: e.IPHash,
-	} {
-		u[c] = append(u[c], v)
 	}
-	for s, v := range [NumStrs][]byte{
-		StrForeign: e.Foreign, StrSource: e.Source, StrOrder: e.Order, StrSubs: e.Subs, StrRef: e.Ref,
-		StrReferrer: e.Referrer, StrIP: e.IP, StrUA: e.UA, StrVisitor: e.Visitor,
-	} {
-		b.appendString(Str(s), v)
+	if n == 0 {
+		b.base, b.span = v, [NumCols]uint64{}
 	}
-	b.block.N++
-	b.size += 48
+	wide := false
+	for c := range v {
+		b.cols[c][n] = v[c]
+		wide = wide || v[c]^b.base[c] > b.span[c]
+	}
+	if wide && !b.widen(&v, limit) || fixedBytes+(n+1)*b.width+b.strBytes > limit {
+		return false
+	}
+	b.appendString(StrForeign, e.Foreign)
+	b.appendString(StrSource, e.Source)
+	b.appendString(StrOrder, e.Order)
+	b.appendString(StrSubs, e.Subs)
+	b.appendString(StrRef, e.Ref)
+	b.appendString(StrReferrer, e.Referrer)
+	b.appendString(StrIP, e.IP)
+	b.appendString(StrUA, e.UA)
+	b.appendString(StrVisitor, e.Visitor)
+	b.n = n + 1
+	return true
+}
+
+// widen makes room in the column widths for v, unless the rows would then pass limit. All values of a column that
+// differ from its first only in the low k bits lie within 2^k of each other, so the width it reckons with is never less
+// than the one AppendUints takes.
+func (b *Builder) widen(v *[NumCols]uint64, limit int) bool {
+	width, span := b.width, b.span
+	for c := range v {
+		if d := v[c] ^ b.base[c]; d > span[c] {
+			was := widthOf(span[c])
+			switch {
+			case d < 1<<8:
+				span[c] = 1<<8 - 1
+			case d < 1<<16:
+				span[c] = 1<<16 - 1
+			case d < 1<<32:
+				span[c] = 1<<32 - 1
+			default:
+				span[c] = math.MaxUint64
+			}
+			width += widthOf(span[c]) - was
+		}
+	}
+	if fixedBytes+(b.n+1)*width+b.strBytes > limit {
+		return false
+	}
+	b.width, b.span = width, span
+	return true
+}
+
+func widthOf(span uint64) int {
+	switch {
+	case span == 0:
+		return 0
+	case span < 1<<8:
+		return 1
+	case span < 1<<16:
+		return 2
+	case span < 1<<32:
+		return 4
+	}
+	return 8
+}
+
+// grow doubles the room for rows. The columns share one allocation.
+func (b *Builder) grow() {
+	room := max(256, 2*b.n)
+	all := make([]uint64, room*int(NumCols))
+	for c := range b.cols {
+		col := all[c*room : (c+1)*room : (c+1)*room]
+		copy(col, b.cols[c])
+		b.cols[c] = col
+	}
 }
 
 // appendString puts v of the next row into column s. A column stays absent until its first non-empty value.
 func (b *Builder) appendString(s Str, v []byte) {
-	col := &b.block.S[s]
-	if len(v) == 0 && len(col.Dict) == 0 {
+	if len(v) == 0 && len(b.block.S[s].Dict) == 0 {
 		return
 	}
-	if len(col.Dict) == 0 && b.block.N > 0 { // earlier rows were empty
-		col.Dict = append(col.Dict, nil)
-		for range b.block.N {
-			col.Index = append(col.Index, 0)
-		}
-		if b.dicts[s] == nil {
-			b.dicts[s] = make(map[string]uint64)
-		}
-		b.dicts[s][""] = 0
-	}
-	if plainStr(s) && len(v) > 0 {
-		b.addEntry(col, v)
-		return
-	}
-	if b.dicts[s] == nil {
-		b.dicts[s] = make(map[string]uint64)
-	}
-	if i, ok := b.dicts[s][string(v)]; ok {
-		col.Index = append(col.Index, i)
-		return
-	}
-	entry := b.addEntry(col, v)
-	b.dicts[s][string(entry)] = uint64(len(col.Dict) - 1)
+	b.appendPresent(s, v)
 }
 
-func (b *Builder) addEntry(col *columnar.Strings, v []byte) []byte {
+func (b *Builder) appendPresent(s Str, v []byte) {
+	col, d := &b.block.S[s], &b.dicts[s]
+	if len(col.Dict) == 0 && b.n > 0 { // earlier rows were empty
+		d.empty = 1
+		b.addEntry(s, nil)
+		for range b.n {
+			col.Index = append(col.Index, 0)
+		}
+	}
+	switch {
+	case len(v) == 0:
+		if d.empty == 0 {
+			b.addEntry(s, nil)
+			d.empty = len(col.Dict)
+		}
+		col.Index = append(col.Index, uint64(d.empty-1))
+	case plainStr(s):
+		b.addEntry(s, v)
+		col.Index = append(col.Index, uint64(len(col.Dict)-1))
+	case len(col.Index) > 0 && bytes.Equal(col.Dict[col.Index[len(col.Index)-1]], v): // runs are common
+		col.Index = append(col.Index, col.Index[len(col.Index)-1])
+	default:
+		at, found := d.find(col.Dict, v)
+		if !found {
+			b.addEntry(s, v)
+			at = d.add(col.Dict)
+		}
+		col.Index = append(col.Index, uint64(at))
+	}
+}
+
+// addEntry puts v at the end of a dictionary and keeps account of what that costs.
+func (b *Builder) addEntry(s Str, v []byte) {
 	// The arena may move when it grows: entries already handed out keep the old memory alive, which is fine.
 	start := len(b.bytes)
 	b.bytes = append(b.bytes, v...)
-	entry := b.bytes[start:len(b.bytes):len(b.bytes)]
-	col.Index = append(col.Index, uint64(len(col.Dict)))
-	col.Dict = append(col.Dict, entry)
-	b.size += len(v) + 2
-	return entry
+	col := &b.block.S[s]
+	col.Dict = append(col.Dict, b.bytes[start:len(b.bytes):len(b.bytes)])
+	b.strBytes += len(v) + 1
+	if len(v) >= 1<<7 {
+		b.strBytes += 2
+	}
+	switch len(col.Dict) { // the index gets wider
+	case 2, 1<<8 + 1:
+		b.width++
+	case 1<<16 + 1:
+		b.width += 2
+	}
 }
 
 // Block returns the block built so far. It is valid until the next Start or Append.
-func (b *Builder) Block() *Block { return &b.block }
+func (b *Builder) Block() *Block {
+	b.block.N = b.n
+	for c := range b.cols {
+		b.block.U[c] = b.cols[c][:b.n]
+		b.block.Const[c] = b.span[c] == 0
+	}
+	return &b.block
+}
+
+// dict finds entries of one dictionary by their bytes. It is a hash table with open addressing whose slots hold entry
+// numbers plus one; the entries themselves are in the column. Its seed is new in every process and shows nowhere.
+type dict struct {
+	empty int // number plus one of the empty entry; 0: none yet
+	slots []uint32
+	used  int
+	seed  maphash.Seed
+	probe int // where the last find ended
+}
+
+const dictSlots = 256
+
+func (d *dict) reset() {
+	if d.used > 0 {
+		clear(d.slots)
+	}
+	d.empty, d.used = 0, 0
+}
+
+// find returns the number of the entry that equals v.
+func (d *dict) find(entries [][]byte, v []byte) (int, bool) {
+	if d.slots == nil {
+		d.seed = maphash.MakeSeed()
+		d.slots = make([]uint32, dictSlots)
+	}
+	mask := len(d.slots) - 1
+	for i := int(maphash.Bytes(d.seed, v)) & mask; ; i = (i + 1) & mask {
+		at := d.slots[i]
+		if at == 0 {
+			d.probe = i
+			return 0, false
+		}
+		if bytes.Equal(entries[at-1], v) {
+			return int(at - 1), true
+		}
+	}
+}
+
+// add remembers the last of entries, which find has just missed, and returns its number.
+func (d *dict) add(entries [][]byte) int {
+	d.slots[d.probe] = uint32(len(entries))
+	d.used++
+	if 2*d.used > len(d.slots) {
+		d.rehash(entries)
+	}
+	return len(entries) - 1
+}
+
+func (d *dict) rehash(entries [][]byte) {
+	old := d.slots
+	d.slots = make([]uint32, 2*len(old))
+	mask := len(d.slots) - 1
+	for _, at := range old {
+		if at == 0 {
+			continue
+		}
+		i := int(maphash.Bytes(d.seed, entries[at-1])) & mask
+		for d.slots[i] != 0 {
+			i = (i + 1) & mask
+		}
+		d.slots[i] = at
+	}
+}

@@ -3,7 +3,22 @@ package journal
 import (
 	"encoding/json"
 	"fmt"
+
+	"milliard/internal/event"
 )
+
+// Limits of tallies. With them one batch of them stays below MaxBatchBytes.
+const (
+	maxTallies   = 2048 // distinct ones that wait
+	maxDoorBytes = 32   // of a door or a reason
+)
+
+// tallyKey is what tallies are summed by before they are written.
+type tallyKey struct {
+	minute       int64
+	tenant       event.TenantID
+	door, reason string
+}
 
 // AppendTallies appends the body of a KindTallies batch: the tallies as a JSON array. They are few (one batch a second
 // at most), so their bytes are readable rather than small.
@@ -22,4 +37,8 @@ func DecodeTallies(body []byte) ([]Tally, error) {
 		return nil, fmt.Errorf("%w: tallies: %w", ErrBadBatch, err)
 	}
 	return tallies, nil
+}
+
+func badBody(kind string, n int) error {
+	return fmt.Errorf("%w: %s body of %d bytes", ErrBadBatch, kind, n)
 }

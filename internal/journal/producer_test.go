@@ -1,0 +1,597 @@
+package journal_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"milliard/internal/event"
+	"milliard/internal/journal"
+	"milliard/internal/journal/mem"
+	"milliard/internal/route"
+)
+
+// click returns a minted event with a number to know it by.
+func click(i uint64) *event.Event {
+	return &event.Event{
+		Space: event.Minted, ID: event.NewMintedID(1_760_000_000_000, uint16(i), 1, i), Type: event.Click, Tenant: 1,
+		Campaign: event.CampaignID(i), N: event.One, UA: fmt.Appendf(nil, "agent %d", i%5),
+	}
+}
+
+// faults is a hook that plays a list of faults, one per append, and then none.
+type faults struct {
+	list  []mem.Fault
+	sends [][]byte
+}
+
+func (f *faults) hook(_ string, _ uint64, data []byte) mem.Fault {
+	f.sends = append(f.sends, append([]byte(nil), data...))
+	if len(f.list) == 0 {
+		return mem.Fault{}
+	}
+	next := f.list[0]
+	f.list = f.list[1:]
+	return next
+}
+
+// lane is one producer over a memory journal.
+type lane struct {
+	s     *mem.Stream
+	p     *journal.Producer
+	f     *faults
+	names byte
+}
+
+// Read makes incarnation names predictable.
+func (l *lane) Read(b []byte) (int, error) {
+	l.names++
+	for i := range b {
+		b[i] = l.names
+	}
+	return len(b), nil
+}
+
+func newLane(t *testing.T, opt journal.ProducerOptions, list ...mem.Fault) *lane {
+	t.Helper()
+	l := &lane{f: &faults{list: list}}
+	s, err := mem.Open(mem.Options{OnAppend: l.f.hook}).Mem("lane-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.s = s
+	opt.Stream, opt.Random = s, l
+	l.p = journal.NewProducer(opt)
+	if err := l.p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (l *lane) add(t *testing.T, i uint64) journal.Ticket {
+	t.Helper()
+	ticket, err := l.p.Add(click(i), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ticket
+}
+
+func (l *lane) stop(t *testing.T) {
+	t.Helper()
+	if err := l.p.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// stored is one batch as an owner sees it.
+type stored struct {
+	head journal.Header
+	body []byte
+	hash journal.Hash
+	rows []event.Event
+}
+
+// batches reads the stream and checks the chain of every incarnation.
+func (l *lane) batches(t *testing.T) []stored {
+	t.Helper()
+	r, err := l.s.Read(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type mark struct {
+		counter uint64
+		hash    journal.Hash
+	}
+	marks := map[journal.Incarnation]mark{}
+	var all []stored
+	for {
+		m, ok, err := r.TryNext()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return all
+		}
+		b := stored{hash: journal.HashOf(m.Data)}
+		if b.head, b.body, err = journal.Open(m.Data); err != nil {
+			t.Fatal(err)
+		}
+		was := marks[b.head.Incarnation]
+		if b.head.Counter != was.counter+1 || b.head.Prev != was.hash {
+			t.Fatalf("message %d breaks the chain: counter %d after %d", m.Seq, b.head.Counter, was.counter)
+		}
+		marks[b.head.Incarnation] = mark{b.head.Counter, b.hash}
+		if b.head.Kind == journal.KindEvents {
+			b.rows = rowsOf(t, b.body)
+			if len(b.rows) != int(b.head.Events) {
+				t.Fatalf("message %d: header says %d events, body has %d", m.Seq, b.head.Events, len(b.rows))
+			}
+		}
+		all = append(all, b)
+	}
+}
+
+func rowsOf(t *testing.T, body []byte) (rows []event.Event) {
+	t.Helper()
+	for {
+		main, personal, rest, ok, err := journal.NextBlock(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return rows
+		}
+		var b event.Block
+		if err := b.Decode(main, personal); err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.N {
+			var e event.Event
+			b.Row(i, &e)
+			rows = append(rows, e)
+		}
+		body = rest
+	}
+}
+
+func kinds(bs []stored) (s string) {
+	for _, b := range bs {
+		s += b.head.Kind.String()[:1] // events, tallies, closed: e t c; tick is a t too
+		if b.head.Kind == journal.KindTick {
+			s = s[:len(s)-1] + "."
+		}
+	}
+	return s
+}
+
+func TestAnEventIsDurableWhenItsTicketSaysSo(t *testing.T) {
+	l := newLane(t, journal.ProducerOptions{})
+	for i := uint64(1); i <= 200; i++ {
+		ticket := l.add(t, i)
+		if err := ticket.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		lane, seq, row := ticket.Position()
+		m, err := l.s.Get(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, body, err := journal.Open(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := rowsOf(t, body)[row]; lane != 0 || got.Campaign != event.CampaignID(i) || h.Catalog != i {
+			t.Fatalf("event %d is at %d/%d/%d: campaign %d, catalog %d", i, lane, seq, row, got.Campaign, h.Catalog)
+		}
+	}
+	l.stop(t)
+	l.stop(t) // again is fine
+	if _, err := l.p.Add(click(1), 1); !errors.Is(err, journal.ErrStopped) {
+		t.Fatalf("after stop: %v", err)
+	}
+	l.batches(t)
+}
+
+func TestABatchGrowsWhileAnotherIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, journal.ProducerOptions{}, mem.Fault{}, mem.Fault{Delay: time.Second})
+		synctest.Wait() // the start tick is stored
+		first := l.add(t, 1)
+		synctest.Wait() // in flight
+		var rest []journal.Ticket
+		for i := uint64(2); i <= 100; i++ {
+			rest = append(rest, l.add(t, i))
+		}
+		if err := first.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, ticket := range rest {
+			if err := ticket.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.stop(t)
+		bs := l.batches(t)
+		if kinds(bs) != ".ee" || bs[1].head.Events != 1 || bs[2].head.Events != 99 {
+			t.Fatalf("%s", kinds(bs))
+		}
+		st := l.p.Stats()
+		if st.Events != 100 || st.Batches != 3 || st.PendingEvents != 0 || st.PendingBytes != 0 || st.Append.Max < 900_000 {
+			t.Fatalf("%+v", st)
+		}
+	})
+}
+
+func TestUnknownResendsTheSameBytesWithoutEnd(t *testing.T) {
+	for _, action := range []mem.Action{mem.LoseAck, mem.LoseMessage, mem.Late} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLane(t, journal.ProducerOptions{}, mem.Fault{},
+				mem.Fault{Action: action}, mem.Fault{Action: action}, mem.Fault{Action: action})
+			synctest.Wait() // the start tick is stored
+			ticket := l.add(t, 1)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if err := ticket.Wait(ctx); !errors.Is(err, journal.ErrUnknown) {
+				t.Fatalf("at the client's deadline: %v", err)
+			}
+			if err := ticket.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			l.stop(t)
+			if bs := l.batches(t); kinds(bs) != ".e" {
+				t.Fatalf("%s", kinds(bs))
+			}
+			for _, again := range l.f.sends[2:] {
+				if string(again) != string(l.f.sends[1]) {
+					t.Fatal("other bytes were sent again")
+				}
+			}
+			if st := l.p.Stats(); st.Unknown == 0 || st.Events != 1 {
+				t.Fatalf("%+v", st)
+			}
+		})
+	}
+}
+
+func TestFullEndsTheIncarnationAndStoresNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := mem.Fault{Action: mem.Full}
+		l := newLane(t, journal.ProducerOptions{}, mem.Fault{}, mem.Fault{}, full, full)
+		synctest.Wait()
+		for i, want := range []error{nil, journal.ErrFull, journal.ErrFull, nil, nil} {
+			if err := l.add(t, uint64(i+1)).Wait(t.Context()); !errors.Is(err, want) {
+				t.Fatalf("event %d: %v", i+1, err)
+			}
+		}
+		l.stop(t)
+		bs := l.batches(t)
+		if kinds(bs) != ".eece" {
+			t.Fatalf("%s", kinds(bs))
+		}
+		if bs[2].head.Incarnation == bs[1].head.Incarnation {
+			t.Fatal("the incarnation went on")
+		}
+		ended, err := journal.ParseClosed(bs[3].body)
+		if err != nil || ended != bs[1].head.Incarnation {
+			t.Fatalf("closed %x, %v", ended, err)
+		}
+		if st := l.p.Stats(); st.Full != 2 || st.Events != 3 || st.PendingEvents != 0 {
+			t.Fatalf("%+v", st)
+		}
+	})
+}
+
+func TestFullAfterUnknownClaimsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, journal.ProducerOptions{}, mem.Fault{}, mem.Fault{Action: mem.LoseMessage}, mem.Fault{Action: mem.Full})
+		synctest.Wait()
+		if err := l.add(t, 1).Wait(t.Context()); !errors.Is(err, journal.ErrUnknown) {
+			t.Fatal(err)
+		}
+		if err := l.add(t, 2).Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.stop(t)
+		l.batches(t)
+	})
+}
+
+func TestTalliesOutlastAFullJournalAndDoNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := mem.Fault{Action: mem.Full}
+		l := newLane(t, journal.ProducerOptions{}, mem.Fault{}, full)
+		synctest.Wait()
+		one := []journal.Tally{{Minute: 7, Tenant: 1, Door: "pixel", Reason: "forged", N: 2}}
+		for range 3 {
+			if err := l.p.AddTallies(one); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if n := len(l.f.sends); n != 2 {
+			t.Fatalf("%d attempts", n)
+		}
+		if err := l.add(t, 1).Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.stop(t)
+		bs := l.batches(t)
+		if kinds(bs) != ".ect" {
+			t.Fatalf("%s", kinds(bs))
+		}
+		ts, err := journal.DecodeTallies(bs[3].body)
+		if err != nil || len(ts) != 1 || ts[0] != (journal.Tally{Minute: 7, Tenant: 1, Door: "pixel", Reason: "forged", N: 6}) {
+			t.Fatalf("%+v, %v", ts, err)
+		}
+	})
+}
+
+func TestAConflictOrAStopEndsTheLane(t *testing.T) {
+	for _, action := range []mem.Action{mem.Stop, mem.StopAfterSave, mem.Twice} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLane(t, journal.ProducerOptions{}, mem.Fault{}, mem.Fault{Action: action, Delay: time.Second})
+			synctest.Wait()
+			first := l.add(t, 1)
+			synctest.Wait()
+			second := l.add(t, 2)
+			err := first.Wait(t.Context())
+			if action == mem.Twice { // the next append finds somebody else's message
+				if err != nil {
+					t.Fatal(err)
+				}
+			} else if !errors.Is(err, journal.ErrStopped) {
+				t.Fatal(err)
+			}
+			if err := second.Wait(t.Context()); !errors.Is(err, journal.ErrStopped) {
+				t.Fatal(err)
+			}
+			if _, err := l.p.Add(click(3), 3); !errors.Is(err, journal.ErrStopped) {
+				t.Fatal(err)
+			}
+			if _, err := l.p.AddAll(nil, []event.Event{*click(3)}, 3); !errors.Is(err, journal.ErrStopped) {
+				t.Fatal(err)
+			}
+			if err := l.p.AddTallies(nil); !errors.Is(err, journal.ErrStopped) {
+				t.Fatal(err)
+			}
+			if l.p.Health() == nil {
+				t.Fatal("healthy")
+			}
+			if st := l.p.Stats(); st.PendingEvents != 0 || st.PendingBytes != 0 {
+				t.Fatalf("%+v", st)
+			}
+			l.stop(t)
+		})
+	}
+}
+
+func TestStopGivesUpWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := mem.Fault{Delay: time.Hour}
+		l := newLane(t, journal.ProducerOptions{}, mem.Fault{}, slow, slow, slow, slow)
+		synctest.Wait()
+		first := l.add(t, 1)
+		synctest.Wait()
+		second := l.add(t, 2)
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+		defer cancel()
+		if err := l.p.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if err := first.Wait(t.Context()); !errors.Is(err, journal.ErrUnknown) {
+			t.Fatal(err)
+		}
+		if err := second.Wait(t.Context()); !errors.Is(err, journal.ErrStopped) {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestStopBeforeStart(t *testing.T) {
+	s, _ := mem.Open(mem.Options{}).Stream("lane-0")
+	p := journal.NewProducer(journal.ProducerOptions{Stream: s})
+	if err := p.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); !errors.Is(err, journal.ErrStopped) {
+		t.Fatal(err)
+	}
+}
+
+func TestANewProcessClosesTheOldIncarnations(t *testing.T) {
+	l := newLane(t, journal.ProducerOptions{})
+	if err := l.add(t, 1).Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.stop(t)
+	older := journal.Incarnation{99}
+	p := journal.NewProducer(journal.ProducerOptions{Stream: l.s, Random: l, Previous: []journal.Incarnation{older}})
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	bs := l.batches(t)
+	if k := kinds(bs); k != ".ecc" && k != "ecc" { // a start tick is not needed when an event is faster
+		t.Fatalf("%s", k)
+	}
+	for i, want := range []journal.Incarnation{older, bs[0].head.Incarnation} {
+		if got, err := journal.ParseClosed(bs[len(bs)-2+i].body); err != nil || got != want {
+			t.Fatalf("closed %x, %v", got, err)
+		}
+	}
+}
+
+func TestTicksMoveIdleTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, journal.ProducerOptions{})
+		time.Sleep(3*time.Minute + time.Second) // the bubble's clock
+		l.stop(t)
+		bs := l.batches(t)
+		if kinds(bs) != "...." {
+			t.Fatalf("%s", kinds(bs))
+		}
+		for i := range bs[1:] {
+			if d := bs[i+1].head.Received - bs[i].head.Received; d != 60_000 {
+				t.Fatalf("%d ms between ticks", d)
+			}
+		}
+	})
+}
+
+func TestTheQueueIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := mem.Fault{Delay: time.Second}
+		l := newLane(t, journal.ProducerOptions{MaxPendingEvents: 10}, mem.Fault{}, slow)
+		synctest.Wait()
+		for i := uint64(1); i <= 10; i++ {
+			l.add(t, i)
+		}
+		if _, err := l.p.Add(click(11), 0); !errors.Is(err, journal.ErrOverloaded) {
+			t.Fatal(err)
+		}
+		if _, err := l.p.AddAll(nil, []event.Event{*click(11)}, 0); !errors.Is(err, journal.ErrOverloaded) {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		l.add(t, 11)
+		l.stop(t)
+
+		l = newLane(t, journal.ProducerOptions{MaxPendingBytes: 1000}, slow)
+		e := click(1)
+		e.UA = make([]byte, 900)
+		if _, err := l.p.Add(e, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.p.Add(e, 0); !errors.Is(err, journal.ErrOverloaded) {
+			t.Fatal(err)
+		}
+		e.UA = make([]byte, journal.MaxEventBytes)
+		if _, err := l.p.Add(e, 0); !errors.Is(err, journal.ErrTooLarge) {
+			t.Fatal(err)
+		}
+		if st := l.p.Stats(); st.Refused != 1 || st.PendingEvents != 1 {
+			t.Fatalf("%+v", st)
+		}
+		l.stop(t)
+	})
+}
+
+// TestNoBatchPassesItsLimit feeds rows that cost little and then one that makes every column wide, and rows with much
+// text, and mixes of groups.
+func TestNoBatchPassesItsLimit(t *testing.T) {
+	l := newLane(t, journal.ProducerOptions{MaxPendingEvents: 1 << 30, MaxPendingBytes: 1 << 40})
+	rnd := rand.New(rand.NewPCG(1, 2))
+	n := 0
+	var tickets []journal.Ticket
+	add := func(e *event.Event) {
+		n++
+		e.Campaign = event.CampaignID(n)
+		ticket, err := l.p.Add(e, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tickets = append(tickets, ticket)
+	}
+	for range 40 {
+		for range rnd.IntN(9000) {
+			add(&event.Event{Space: event.Minted})
+		}
+		wide := event.Event{Space: event.Minted, Type: 65535, Tenant: 65535, Time: -1, Goal: 9, Flags: 65535, Country: 65535}
+		wide.ID, wide.Click = event.MintedID{Hi: 1 << 63, Lo: 1 << 63}, event.MintedID{Hi: 1 << 63, Lo: 1 << 63}
+		wide.IPHash, wide.N, wide.Amount, wide.ClickTime = 1<<63, 1<<62, 1<<62, 1<<62
+		wide.Advertiser, wide.Banner, wide.Affiliate, wide.Revenue, wide.Payout = 1<<31, 1<<31, 1<<31, 1<<31, 1<<31
+		add(&wide)
+		for range rnd.IntN(20) {
+			add(&event.Event{Space: event.Foreign, Foreign: binary.AppendUvarint(nil, uint64(n)), UA: make([]byte, rnd.IntN(60_000))})
+		}
+		for i := range rnd.IntN(40) {
+			add(&event.Event{Space: event.Imported, Import: event.ImportID{byte(i)}, Type: event.Type(1 + i%3)})
+		}
+	}
+	for _, ticket := range tickets {
+		if err := ticket.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.stop(t)
+	bs := l.batches(t) // mem refuses longer messages
+	for i, ticket := range tickets {
+		_, seq, row := ticket.Position()
+		if got := bs[seq-1].rows[row].Campaign; got != event.CampaignID(i+1) {
+			t.Fatalf("event %d: position holds %d", i+1, got)
+		}
+	}
+}
+
+func TestLanesRouteAndKeepPositions(t *testing.T) {
+	j := mem.Open(mem.Options{})
+	var streams []journal.Stream
+	for i := range 4 {
+		s, err := j.Stream(fmt.Sprintf("lane-%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	router := route.Router{Seed: 7}
+	l, err := journal.NewLanes(router, streams, nil, journal.ProducerOptions{MaxPendingEvents: 3000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var events []event.Event
+	for i := range uint64(5000) {
+		e := *click(i)
+		if i%3 == 0 {
+			e.Type, e.Order = event.Conversion, fmt.Appendf(nil, "order %d", i)
+		}
+		events = append(events, e)
+	}
+	tickets, err := l.AddAll(make([]journal.Ticket, 3), events, 5)
+	if err != nil || len(tickets) != 3+len(events) {
+		t.Fatalf("%d tickets, %v", len(tickets), err)
+	}
+	for i, ticket := range tickets[3:] {
+		if err := ticket.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		lane, seq, row := ticket.Position()
+		if want := route.Lane(router.Slot(&events[i]), 4); lane != want {
+			t.Fatalf("event %d is in lane %d, not %d", i, lane, want)
+		}
+		m, err := streams[lane].Get(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, body, err := journal.Open(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%50 == 0 {
+			if got := rowsOf(t, body)[row]; got.Campaign != events[i].Campaign || string(got.Order) != string(events[i].Order) {
+				t.Fatalf("event %d: position holds campaign %d", i, got.Campaign)
+			}
+		}
+	}
+	if _, err := l.AddAll(nil, append(events, append(events, events...)...), 5); !errors.Is(err, journal.ErrOverloaded) {
+		t.Fatal(err)
+	}
+	for _, st := range l.Stats() {
+		if st.PendingEvents != 0 || st.PendingBytes != 0 {
+			t.Fatalf("a refused request left its reservation: %+v", st)
+		}
+	}
+	if err := errors.Join(l.Health(), l.Stop(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}

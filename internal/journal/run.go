@@ -1,0 +1,194 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// run owns the state machine of the lane. At any time at most one batch is in flight, and at most one more is encoded
+// and waits for its turn.
+func (p *Producer) run(life context.Context) {
+	defer close(p.ended)
+	defer p.cancel()
+	send, results := make(chan *frozen), make(chan result)
+	defer close(send)
+	go p.attempt(life, send, results)
+
+	idle := time.NewTimer(p.opt.TickEvery)
+	defer idle.Stop()
+	ending := p.ending
+	var flight, next *frozen
+	tick := false
+	for {
+		if next == nil {
+			next = p.freeze(flight != nil, tick)
+		}
+		if flight == nil && next != nil {
+			p.seal(next)
+			flight, next, tick = next, nil, false
+			send <- flight
+			continue // the following batch may be full already
+		}
+		if flight == nil && ending == nil { // nothing in flight, nothing left
+			return
+		}
+		select {
+		case <-p.wake:
+		case <-idle.C:
+			tick = true
+		case <-ending:
+			ending = nil
+		case r := <-results:
+			flight, tick = nil, false
+			if err := p.resolve(life, r); err != nil {
+				p.fail(err, next)
+				return
+			}
+			idle.Reset(p.opt.TickEvery)
+		}
+	}
+}
+
+// attempt sends what it is given until the outcome is known or life ends.
+func (p *Producer) attempt(life context.Context, send <-chan *frozen, results chan<- result) {
+	for f := range send {
+		f.sent = time.Now()
+		seq, err := p.resend(life, f)
+		results <- result{f, seq, err}
+	}
+}
+
+// resend appends f, and appends it again as long as nobody knows whether it is stored. p.last stands still meanwhile.
+func (p *Producer) resend(life context.Context, f *frozen) (uint64, error) {
+	backoff := minBackoff
+	for {
+		ctx, cancel := context.WithTimeout(life, p.opt.AppendTimeout)
+		seq, err := p.opt.Stream.Append(ctx, p.last, f.msg)
+		cancel()
+		if !errors.Is(err, ErrUnknown) {
+			return seq, err
+		}
+		f.unknown = true
+		p.stats.failed(err)
+		p.log.Warn("append outcome unknown, sending the same bytes again", "counter", f.head.Counter, "err", err)
+		pause := time.NewTimer(backoff)
+		select {
+		case <-pause.C:
+		case <-life.Done():
+			pause.Stop()
+			return 0, err
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// seal gives f its place in the incarnation and fixes its bytes. It is repeated only if f was never sent.
+func (p *Producer) seal(f *frozen) {
+	from := time.Now()
+	f.head.Lane, f.head.Incarnation = uint16(p.opt.Lane), p.name
+	f.head.Counter, f.head.Prev = p.counter+1, p.prev
+	f.hash = Seal(f.msg, &f.head)
+	f.waited = p.opt.Now().Sub(f.opened)
+	p.stats.worked(time.Since(from))
+}
+
+// resolve takes the result of the batch in flight. An error means that the lane can go on no more.
+func (p *Producer) resolve(life context.Context, r result) error {
+	f := r.f
+	if r.err == nil {
+		if r.seq != p.last+1 {
+			r.err = fmt.Errorf("%w: appended after %d, stored as %d", ErrConflict, p.last, r.seq)
+		} else {
+			p.last, p.counter, p.prev, p.refused = r.seq, f.head.Counter, f.hash, false
+			if f.closes {
+				p.closing = p.closing[1:]
+			}
+			p.stats.stored(f, r.seq)
+			p.settle(f, r.seq, nil)
+			return nil
+		}
+	}
+	p.stats.failed(r.err)
+	switch {
+	case errors.Is(r.err, ErrFull):
+		return p.refuse(life, f, r.err)
+	case errors.Is(r.err, ErrUnknown): // life has ended
+		p.settle(f, 0, r.err)
+		return fmt.Errorf("%w while its last batch was unanswered", ErrStopped)
+	case errors.Is(r.err, ErrStopped):
+		p.settle(f, 0, r.err)
+		return r.err
+	}
+	err := fmt.Errorf("%w: %w", ErrStopped, r.err)
+	p.settle(f, 0, err)
+	return err
+}
+
+// refuse ends the incarnation after a batch was not stored for want of room. The waiters are told so, unless an
+// earlier attempt had no answer: then nobody may claim that the events are not stored.
+func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
+	if f.unknown {
+		cause = fmt.Errorf("%w: then %w", ErrUnknown, cause)
+	}
+	p.log.Warn("journal is full, batch refused", "counter", f.head.Counter, "events", f.head.Events)
+	for _, t := range f.tallied {
+		p.putBack(t)
+	}
+	p.settle(f, 0, cause)
+	p.refused = true
+	if err := p.rename(); err != nil {
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	ctx, cancel := context.WithTimeout(life, p.opt.AppendTimeout)
+	defer cancel()
+	st, err := p.opt.Stream.State(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	p.last = st.Last
+	return nil
+}
+
+// putBack returns a tally that was not stored to those that wait.
+func (p *Producer) putBack(t Tally) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.tallies) < maxTallies {
+		p.tallies[tallyKey{t.Minute, t.Tenant, t.Door, t.Reason}] += t.N
+	}
+}
+
+// settle answers everybody who waits for f and takes its memory back.
+func (p *Producer) settle(f *frozen, seq uint64, err error) {
+	if f.of != nil {
+		f.of.finish(seq, err)
+		p.release(int(f.head.Events), f.charged)
+	}
+	if len(p.bufs) < 3 {
+		p.bufs = append(p.bufs, f.msg[:0])
+	}
+	f.msg = nil
+}
+
+// fail stops the lane: nothing is taken any more and whoever waits is told.
+func (p *Producer) fail(cause error, next *frozen) {
+	p.log.Error("lane stopped", "err", cause)
+	p.mu.Lock()
+	p.broken = cause
+	if p.stopped == nil {
+		p.stopped = cause
+	}
+	left := append(p.full, p.open)
+	p.full, p.open = nil, new(batch)
+	p.open.reset(p.opt.Lane)
+	p.mu.Unlock()
+	if next != nil {
+		p.settle(next, 0, cause)
+	}
+	for _, b := range left {
+		b.of.finish(0, cause)
+		p.release(b.events, b.charged)
+	}
+}
