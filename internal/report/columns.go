@@ -43,21 +43,23 @@ type column struct {
 	display bool // the dimension's name instead of its key
 }
 
-var metricColumns = [...]column{
-	{name: "impressions", metric: mImpressions},
-	{name: "clicks", metric: mClicks},
-	{name: "conversions", metric: mConversions},
-	{name: "events", metric: mEvents},
-	{name: "n", metric: mN},
-	{name: "amount", metric: mAmount, money: true},
-	{name: "CTR", metric: mCTR},
-	{name: "CR", metric: mCR},
-	{name: "EPC", metric: mEPC, money: true},
-	{name: "eCPM", metric: mECPM, money: true},
-	{name: "revenue", metric: mRevenue, money: true},
-	{name: "payout", metric: mPayout, money: true},
-	{name: "profit", metric: mProfit, money: true},
-	{name: "currency", metric: mCurrency, money: true},
+func metricColumns() []column {
+	return []column{
+		{name: "impressions", metric: mImpressions},
+		{name: "clicks", metric: mClicks},
+		{name: "conversions", metric: mConversions},
+		{name: "events", metric: mEvents},
+		{name: "n", metric: mN},
+		{name: "amount", metric: mAmount, money: true},
+		{name: "CTR", metric: mCTR},
+		{name: "CR", metric: mCR},
+		{name: "EPC", metric: mEPC, money: true},
+		{name: "eCPM", metric: mECPM, money: true},
+		{name: "revenue", metric: mRevenue, money: true},
+		{name: "payout", metric: mPayout, money: true},
+		{name: "profit", metric: mProfit, money: true},
+		{name: "currency", metric: mCurrency, money: true},
+	}
 }
 
 func (q *Query) makeColumns() []column {
@@ -75,7 +77,7 @@ func (q *Query) makeColumns() []column {
 	if q.grain != NoGrain && q.grainAt == len(q.dims) {
 		out = append(out, grain)
 	}
-	return append(out, metricColumns[:]...)
+	return append(out, metricColumns()...)
 }
 
 func (q *Query) parseOrder(words []string) error {

@@ -51,16 +51,20 @@ const (
 )
 
 // counterDims are the dimensions that a counter can fix, in the order of counterKey.ids.
-var counterDims = [...]string{"type", "class", "campaign", "banner", "affiliate"}
+func counterDims() [counterDimCount]string {
+	return [...]string{"type", "class", "campaign", "banner", "affiliate"}
+}
+
+const counterDimCount = 5
 
 const anyID = -1
 
 // counterIDs is a counter's key; anyID where it is not fixed.
-type counterIDs [len(counterDims)]int64
+type counterIDs [counterDimCount]int64
 
 // shape is what counters have in common that are read by one statement: which dimensions they fix, and when.
 type shape struct {
-	fixed    [len(counterDims)]bool
+	fixed    [counterDimCount]bool
 	from, to int64
 }
 
@@ -268,7 +272,7 @@ func (c *counterSet) read(ctx context.Context, tx ledger.Querier, tenant event.T
 	var fixed []string
 	for i, f := range c.fixed {
 		if f {
-			fixed = append(fixed, counterDims[i])
+			fixed = append(fixed, counterDims()[i])
 		}
 	}
 	var b strings.Builder

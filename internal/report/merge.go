@@ -192,7 +192,7 @@ func (m *merger) totals(res *Result, all *sums, byCurrency map[string]*sums) {
 	row := func(s *sums, currency string) Row {
 		l := &line{key: lineKey{currency: currency}, sums: *s}
 		var r Row
-		for _, c := range metricColumns {
+		for _, c := range metricColumns() {
 			v := m.value(c, l)
 			if currency == "" && c.money {
 				v = Value{}

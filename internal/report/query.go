@@ -28,10 +28,12 @@ const (
 	dimCount
 )
 
-var dimNames = [dimCount]string{"advertiser", "campaign", "banner", "affiliate", "type", "goal", "class", "country", "device", "sub1"}
+func dimNames() []string {
+	return []string{"advertiser", "campaign", "banner", "affiliate", "type", "goal", "class", "country", "device", "sub1"}
+}
 
 // String returns the dimension as it is written in requests and columns.
-func (d Dim) String() string { return dimNames[d] }
+func (d Dim) String() string { return dimNames()[d] }
 
 // rollup is the dimension's table part, or 0 for those that every cell has.
 func (d Dim) rollup() ledger.Dimension {
@@ -53,7 +55,7 @@ func (d Dim) named() bool {
 }
 
 func parseDim(s string) (Dim, bool) {
-	i := slices.Index(dimNames[:], s)
+	i := slices.Index(dimNames(), s)
 	return Dim(max(i, 0)), i >= 0
 }
 
@@ -189,7 +191,7 @@ func (q *Query) parseBy(by []string) error {
 		d, ok := parseDim(word)
 		if !ok {
 			return bad("by", "%q is no dimension; there are %s and the grains %s", clip(word),
-				strings.Join(dimNames[:], ", "), strings.Join(grainNames[1:], ", "))
+				strings.Join(dimNames(), ", "), "minute, 15min, hour, day, week, month")
 		}
 		if slices.Contains(q.dims, d) {
 			return bad("by", "%s is named twice", d)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"milliard/internal/catalog"
-		"milliard/internal/ledger"
+	"milliard/internal/ledger"
 )
 
 // Reader is the part of the ledger that reports need.

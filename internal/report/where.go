@@ -25,7 +25,7 @@ func (q *Query) parseWhere(r Request, names *catalog.View) error {
 		}
 		d, ok := parseDim(strings.TrimSpace(name))
 		if !ok {
-			return bad("where", "%q is no dimension; there are %s", clip(name), strings.Join(dimNames[:], ", "))
+			return bad("where", "%q is no dimension; there are %s", clip(name), strings.Join(dimNames(), ", "))
 		}
 		if count++; count > maxValues {
 			return bad("where", "more than %d values", maxValues)
@@ -168,14 +168,10 @@ func (q *Query) addBanner(names *catalog.View, key string) error {
 		allowed[event.CampaignID(id)] = true
 	}
 	for _, c := range names.Campaigns() {
-		if len(allowed) > 0 && !allowed[c.ID] {
-			continue
-		}
 		b, ok := names.Banner(c.ID, []byte(key))
-		if !ok {
-			if rest, cut := strings.CutPrefix(key, c.Key+"/"); cut {
-				b, ok = names.Banner(c.ID, []byte(rest))
-			}
+		ok = ok && (len(allowed) == 0 || allowed[c.ID])
+		if rest, cut := strings.CutPrefix(key, c.Key+"/"); cut && !ok {
+			b, ok = names.Banner(c.ID, []byte(rest))
 		}
 		if ok {
 			f.ids, found = append(f.ids, int64(b.ID)), true
