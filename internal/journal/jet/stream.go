@@ -1,0 +1,327 @@
+package jet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"milliard/internal/journal"
+)
+
+// healthEvery is how often an append that has no answer looks whether the stream has stopped for good.
+const healthEvery = 200 * time.Millisecond
+
+// Error codes of the engine that say something about an append.
+const (
+	codeInsufficientResources = 10023 // the store's limit
+	codeWrongLast             = 10071
+	codeWrongLastConstant     = 10164
+	codeStoreFailed           = 10077 // among others the stream's own limit
+	codeTooManyRequests       = 10167
+)
+
+// Stream implements journal.Stream.
+type Stream struct {
+	j       *Journal
+	name    string
+	subject string
+	id      string
+	reads   prometheus.Counter
+	retries prometheus.Counter
+
+	pub     *nats.Conn
+	acks    chan *nats.Msg
+	ackBase string
+	get     *nats.Conn
+
+	last atomic.Uint64 // the last sequence known to be durable
+
+	appending sync.Mutex // held through an Append: the contract has one at a time, a mistake must not mix two
+	attempts  uint64
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced when last grows
+	stopped error         // the engine could not write; nothing is acknowledged any more
+}
+
+// Name returns the stream's name.
+func (s *Stream) Name() string { return s.name }
+
+func (s *Stream) isClosed() bool {
+	select {
+	case <-s.j.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// failure returns why the stream takes nothing any more.
+func (s *Stream) failure() error {
+	if s.isClosed() {
+		return fmt.Errorf("stream %s: journal is closed: %w", s.name, journal.ErrStopped)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+func (s *Stream) stop(cause error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped == nil {
+		s.stopped = fmt.Errorf("stream %s: %w: %w", s.name, journal.ErrStopped, cause)
+		s.j.log.Error("journal stream stopped", "stream", s.name, "err", cause)
+	}
+	return s.stopped
+}
+
+// Append stores data at last+1; see journal.Stream. The client library copies data before Append returns.
+func (s *Stream) Append(ctx context.Context, last uint64, data []byte) (uint64, error) {
+	if len(data) == 0 || len(data) > journal.MaxBatchBytes {
+		return 0, fmt.Errorf("append %d bytes: %w", len(data), journal.ErrBadBatch)
+	}
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	if err := s.failure(); err != nil {
+		return 0, err
+	}
+	if ctx.Err() != nil {
+		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, ctx.Err())
+	}
+	s.attempts++
+	m := &nats.Msg{
+		Subject: s.subject, Reply: s.ackBase + strconv.FormatUint(s.attempts, 10), Data: data,
+		Header: nats.Header{nats.ExpectedLastSeqHdr: []string{strconv.FormatUint(last, 10)}},
+	}
+	if err := s.pub.PublishMsg(m); err != nil {
+		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, err)
+	}
+	return s.await(ctx, m, last)
+}
+
+// await waits for the answer to m.
+func (s *Stream) await(ctx context.Context, m *nats.Msg, last uint64) (uint64, error) {
+	look := time.NewTimer(healthEvery)
+	defer look.Stop()
+	for {
+		select {
+		case ack := <-s.acks:
+			if ack.Subject == m.Reply { // else the late answer to an earlier attempt
+				return s.answered(ctx, ack, m.Data, last)
+			}
+		case <-look.C:
+			look.Reset(healthEvery)
+			if err := s.writeError(); err != nil {
+				return 0, s.stop(err)
+			}
+		case <-s.j.done:
+			return 0, fmt.Errorf("append to %s: %w: journal is closed", s.name, journal.ErrUnknown)
+		case <-ctx.Done():
+			if err := s.writeError(); err != nil {
+				return 0, s.stop(err)
+			}
+			return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, ctx.Err())
+		}
+	}
+}
+
+// writeError asks the engine whether the stream is frozen after a failed write or sync. Such a stream gives no answers.
+func (s *Stream) writeError() error {
+	h := s.j.srv.Healthz(&server.HealthzOptions{Account: account, Stream: s.name})
+	if h.Error != "" {
+		return errors.New(h.Error)
+	}
+	return nil
+}
+
+// answered turns the engine's answer into the contract's.
+func (s *Stream) answered(ctx context.Context, ack *nats.Msg, data []byte, last uint64) (uint64, error) {
+	if status := ack.Header.Get("Status"); status != "" { // 503: nobody listens on the subject
+		return 0, s.stop(fmt.Errorf("status %s", status))
+	}
+	var a struct {
+		Seq   uint64           `json:"seq"`
+		Error *server.ApiError `json:"error"`
+	}
+	if err := json.Unmarshal(ack.Data, &a); err != nil {
+		return 0, s.stop(fmt.Errorf("answer %.100q: %w", ack.Data, err))
+	}
+	if a.Error == nil {
+		if a.Seq != last+1 {
+			return 0, s.stop(fmt.Errorf("appended after %d, stored as %d", last, a.Seq))
+		}
+		s.advance(a.Seq)
+		return a.Seq, nil
+	}
+	switch a.Error.ErrCode {
+	case codeInsufficientResources:
+		return 0, fmt.Errorf("append to %s: %w", s.name, journal.ErrFull)
+	case codeStoreFailed:
+		if a.Error.Description == server.ErrMaxBytes.Error() {
+			return 0, fmt.Errorf("append to %s: %w", s.name, journal.ErrFull)
+		}
+	case codeTooManyRequests:
+		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, a.Error)
+	case codeWrongLast, codeWrongLastConstant:
+		return s.compare(ctx, data, last)
+	}
+	return 0, s.stop(a.Error)
+}
+
+// compare decides what a wrong last sequence means: an earlier attempt with the same bytes, or somebody else.
+func (s *Stream) compare(ctx context.Context, data []byte, last uint64) (uint64, error) {
+	m, err := s.Get(ctx, last+1)
+	switch {
+	case errors.Is(err, journal.ErrGap):
+		return 0, fmt.Errorf("append to %s after %d: %w: nothing stands there", s.name, last, journal.ErrConflict)
+	case errors.Is(err, journal.ErrStopped):
+		return 0, err
+	case err != nil:
+		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, err)
+	case !bytes.Equal(m.Data, data):
+		return 0, fmt.Errorf("append to %s after %d: %w", s.name, last, journal.ErrConflict)
+	}
+	if err := s.writeError(); err != nil {
+		return 0, s.stop(err)
+	}
+	s.advance(last + 1)
+	return last + 1, nil
+}
+
+// advance tells the readers that the stream is durable up to seq.
+func (s *Stream) advance(seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seq <= s.last.Load() {
+		return
+	}
+	s.last.Store(seq)
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// grown returns a channel that closes when the stream is durable beyond what it is now.
+func (s *Stream) grown() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// Get returns one message.
+func (s *Stream) Get(ctx context.Context, seq uint64) (journal.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	m, err := s.get.RequestWithContext(ctx, fmt.Sprintf(server.JSDirectMsgGetT, s.name), getRequest(seq, 0))
+	if err != nil {
+		if s.isClosed() {
+			err = journal.ErrStopped
+		}
+		return journal.Message{}, fmt.Errorf("message %d of %s: %w", seq, s.name, err)
+	}
+	if status := m.Header.Get("Status"); status != "" {
+		return journal.Message{}, fmt.Errorf("message %d of %s: %w: status %s", seq, s.name, journal.ErrGap, status)
+	}
+	msg, err := messageOf(m)
+	if err != nil || msg.Seq != seq {
+		return journal.Message{}, fmt.Errorf("message %d of %s: %w: got %d: %w", seq, s.name, journal.ErrGap, msg.Seq, err)
+	}
+	return msg, nil
+}
+
+// getRequest is a direct get of one message, or of n messages from seq on.
+func getRequest(seq uint64, n int) []byte {
+	b := append(make([]byte, 0, 48), `{"seq":`...)
+	b = strconv.AppendUint(b, seq, 10)
+	if n > 0 {
+		b = append(b, `,"batch":`...)
+		b = strconv.AppendInt(b, int64(n), 10)
+	}
+	return append(b, '}')
+}
+
+// messageOf reads a message from the answer to a direct get. The client library has made its data for us alone.
+func messageOf(m *nats.Msg) (journal.Message, error) {
+	seq, err := strconv.ParseUint(m.Header.Get(server.JSSequence), 10, 64)
+	if err != nil {
+		return journal.Message{}, err
+	}
+	at, err := time.Parse(time.RFC3339Nano, m.Header.Get(server.JSTimeStamp))
+	if err != nil {
+		return journal.Message{}, err
+	}
+	return journal.Message{Seq: seq, Stamp: at.UnixNano(), Data: m.Data}, nil
+}
+
+// State asks the engine.
+func (s *Stream) State(ctx context.Context) (journal.State, error) {
+	info, err := s.info(ctx, true)
+	if err != nil {
+		return journal.State{}, fmt.Errorf("state of %s: %w", s.name, err)
+	}
+	st := journal.State{
+		First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs, Bytes: info.State.Bytes,
+		Deleted: info.State.NumDeleted, ID: s.id,
+	}
+	if info.State.Lost != nil {
+		st.Lost = len(info.State.Lost.Msgs)
+	}
+	return st, nil
+}
+
+// Trim deletes what is below a sequence; the last message stays.
+func (s *Stream) Trim(ctx context.Context, below uint64) error {
+	if below > s.last.Load() {
+		return fmt.Errorf("trim %s below %d: the last message is %d", s.name, below, s.last.Load())
+	}
+	if below <= 1 {
+		return nil
+	}
+	var answer server.JSApiStreamPurgeResponse
+	req := server.JSApiStreamPurgeRequest{Sequence: below}
+	if err := s.ask(ctx, fmt.Sprintf(server.JSApiStreamPurgeT, s.name), req, &answer); err != nil {
+		return fmt.Errorf("trim %s: %w", s.name, err)
+	}
+	if answer.Error != nil {
+		return fmt.Errorf("trim %s: %w", s.name, answer.Error)
+	}
+	return nil
+}
+
+// health returns why the stream cannot be written or trusted.
+func (s *Stream) health(ctx context.Context) error {
+	if err := s.failure(); err != nil {
+		return err
+	}
+	if err := s.writeError(); err != nil {
+		return s.stop(err)
+	}
+	st, err := s.State(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Deleted > 0 || st.Lost > 0 {
+		return fmt.Errorf("stream %s: %w: %d missing inside, %d lost", s.name, journal.ErrGap, st.Deleted, st.Lost)
+	}
+	return nil
+}
+
+func (s *Stream) close() {
+	for _, c := range []*nats.Conn{s.pub, s.get} {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+var _ journal.Stream = (*Stream)(nil)

@@ -1,0 +1,187 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"milliard/internal/api"
+	"milliard/internal/catalog"
+	"milliard/internal/ops"
+	"milliard/internal/report"
+)
+
+// startBackground starts what only keeps up: the catalog's projection into SQL and the ledger's compaction.
+func (s *Server) startBackground(ctx context.Context) error {
+	ctx, s.background = context.WithCancel(context.WithoutCancel(ctx))
+	s.onStop(func(context.Context) error {
+		s.background()
+		s.wg.Wait()
+		return nil
+	})
+	s.wg.Go(func() {
+		if err := s.control.Project(ctx, s.ledger); err != nil && ctx.Err() == nil {
+			s.log.Error("projection of the catalog ended", "err", err)
+		}
+	})
+	s.wg.Go(func() { s.compact(ctx) })
+	return nil
+}
+
+func (s *Server) compact(ctx context.Context) {
+	tick := time.NewTicker(s.cfg.CompactEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := s.ledger.Compact(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("compaction failed, it goes on next time", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// startAdmin opens the admin listener and registers every route of that side.
+func (s *Server) startAdmin(ctx context.Context) error {
+	s.reports = report.New(report.Config{Reader: s.ledger, Live: s.grid, Now: s.cfg.Clock, Halted: s.haltedLanes})
+	var err error
+	s.ops, err = ops.New(ops.Config{
+		Registry: s.registry, Stages: &s.stages, Ready: s.ready, Lanes: s.laneStatus, Version: s.cfg.Version,
+		Mode: s.cfg.Mode, Now: s.cfg.Clock, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	if err := s.routes(ctx, mux); err != nil {
+		return err
+	}
+	if err := s.ops.Start(ctx); err != nil {
+		return err
+	}
+	s.onStop(s.ops.Stop)
+	var lc net.ListenConfig
+	s.adminAt, err = lc.Listen(ctx, "tcp", s.cfg.Admin)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	policy := ops.AdminPolicy{Addr: s.adminAt.Addr().String(), Token: s.cfg.AdminToken, TLS: s.cfg.AdminCert != "", Hosts: s.cfg.AdminHosts}
+	s.admin = &http.Server{
+		Handler: policy.Guard(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 24 << 10,
+	}
+	s.onStop(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if err := s.admin.Shutdown(ctx); err != nil {
+			return s.admin.Close() // long answers are cut; nothing is lost by it
+		}
+		return nil
+	})
+	s.onStop(s.dash.Stop) // before the listener: it ends the streams that would hold the shutdown up
+	go func() {
+		var err error
+		if s.cfg.AdminCert != "" {
+			err = s.admin.ServeTLS(s.adminAt, s.cfg.AdminCert, s.cfg.AdminKey)
+		} else {
+			err = s.admin.Serve(s.adminAt)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.adminErr <- fmt.Errorf("admin: %w", err)
+		}
+	}()
+	return nil
+}
+
+func (s *Server) haltedLanes() []int {
+	var out []int
+	for _, l := range s.grid.Status() {
+		if l.Halted != nil {
+			out = append(out, l.Lane)
+		}
+	}
+	return out
+}
+
+// ready says whether doors and grid can do their work, and why not.
+func (s *Server) ready() ops.Ready {
+	var r ops.Ready
+	check := func(list *[]ops.Check, name string, err error) {
+		if err != nil {
+			*list = append(*list, ops.Fail(name, err.Error()))
+			return
+		}
+		*list = append(*list, ops.Pass(name))
+	}
+	check(&r.Doors, "journal", s.journal.Health())
+	check(&r.Doors, "lanes", s.lanes.Health())
+	for _, st := range s.lanes.Stats() {
+		if st.LastDurable.After(r.LastDurable) {
+			r.LastDurable = st.LastDurable
+		}
+	}
+	for _, l := range s.grid.Status() {
+		name := fmt.Sprintf("lane %d", l.Lane)
+		switch {
+		case l.Halted != nil:
+			check(&r.Grid, name, l.Halted)
+		case !l.CaughtUp:
+			check(&r.Grid, name, errors.New("recovering: folding up to the ledger's position"))
+		case l.FlushErr != nil:
+			check(&r.Grid, name, fmt.Errorf("ledger: %w", l.FlushErr))
+		default:
+			check(&r.Grid, name, nil)
+		}
+		if l.FlushedAt.After(r.LastFlush) {
+			r.LastFlush = l.FlushedAt
+		}
+		w := ops.DuplicateWindow{
+			Configured: s.cfg.Window, Ids: int64(l.Window.Hashes), Limit: int64(s.cfg.WindowIDs),
+			EarlyEnds: int64(l.Window.EarlyForgets), Covered: s.cfg.Window,
+		}
+		if l.Window.OldestStart > 0 {
+			w.Covered = min(w.Configured, time.Duration(l.Folded.LogTime-l.Window.OldestStart)*time.Millisecond)
+		}
+		r.Window = w
+	}
+	return r
+}
+
+// laneStatus is what the status page shows of the lanes.
+func (s *Server) laneStatus() []ops.Lane {
+	stats := s.lanes.Stats()
+	var out []ops.Lane
+	for i, l := range s.grid.Status() {
+		o := ops.Lane{
+			Lane: l.Lane, State: ops.LaneCounting, Journal: stats[i].LastSeq, Folded: l.Folded.Seq, Flushed: l.Committed.Seq,
+			Sealed: l.Sealed, Queued: stats[i].PendingEvents, QueueSize: int64(s.cfg.QueueEvents), Dirty: int64(l.OpenRows),
+		}
+		switch {
+		case l.Halted != nil:
+			o.State, o.Reason = ops.LaneHalted, l.Halted.Error()
+		case !l.CaughtUp:
+			o.State = ops.LaneCatchingUp
+		}
+		if o.Folded < o.Journal && l.Folded.LogTime > 0 {
+			o.LagMillis = max(0, s.cfg.Clock().UnixMilli()-l.Folded.LogTime)
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// routes registers every route of the admin side.
+func (s *Server) routes(ctx context.Context, mux *http.ServeMux) error {
+	s.ops.Register(mux)
+	(&api.Report{Service: s.reports, Catalog: s.snapshot, SQL: s.ledger}).Register(mux)
+	(&api.Journal{Streams: s.streams, Archive: s.archive}).Register(mux)
+	(&api.Catalog{Control: s.control}).Register(mux)
+	return s.startDashboard(ctx, mux)
+}
+
+func (s *Server) snapshot() *catalog.Snapshot { return s.control.Current().Snapshot }
