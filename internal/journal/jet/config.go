@@ -38,23 +38,23 @@ func subjectOf(name string) string { return "milliard." + name }
 
 func (j *Journal) config(name, id string) *server.StreamConfig {
 	return &server.StreamConfig{
-		Name:        name,
-		Subjects:    []string{subjectOf(name)},
-		Retention:   server.LimitsPolicy,
-		Storage:     server.FileStorage,
-		Replicas:    1,
+		Name:         name,
+		Subjects:     []string{subjectOf(name)},
+		Retention:    server.LimitsPolicy,
+		Storage:      server.FileStorage,
+		Replicas:     1,
 		MaxConsumers: -1,
-		MaxMsgs:     -1,
-		MaxMsgsPer:  -1,
-		MaxBytes:    j.share(name),
-		MaxAge:      0, // only Trim deletes
-		MaxMsgSize:  journal.MaxBatchBytes + headerRoom,
-		Discard:     server.DiscardNew,
-		Duplicates:  5 * time.Minute,
-		Compression: server.NoCompression,
-		DenyDelete:  true,
-		AllowDirect: true,
-		Metadata:    map[string]string{metaInstall: j.opt.InstallID, metaLanes: strconv.Itoa(j.opt.Lanes), metaID: id},
+		MaxMsgs:      -1,
+		MaxMsgsPer:   -1,
+		MaxBytes:     j.share(name),
+		MaxAge:       0, // only Trim deletes
+		MaxMsgSize:   journal.MaxBatchBytes + headerRoom,
+		Discard:      server.DiscardNew,
+		Duplicates:   5 * time.Minute,
+		Compression:  server.NoCompression,
+		DenyDelete:   true,
+		AllowDirect:  true,
+		Metadata:     map[string]string{metaInstall: j.opt.InstallID, metaLanes: strconv.Itoa(j.opt.Lanes), metaID: id},
 	}
 }
 
@@ -112,7 +112,7 @@ func (j *Journal) adopt(ctx context.Context, s *Stream, info *server.StreamInfo)
 	if meta[metaLanes] != strconv.Itoa(j.opt.Lanes) {
 		return nil, fmt.Errorf("it was made for %s lanes, not for %d", meta[metaLanes], j.opt.Lanes)
 	}
-	if n := info.State.NumDeleted; n > 0 {
+	if n := info.State.NumDeleted; n > 0 && info.State.Msgs > 0 {
 		j.log.Error("messages are missing inside a stream", "stream", s.name, "missing", n)
 	}
 	if info.Config.MaxBytes == j.share(s.name) {

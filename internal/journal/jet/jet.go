@@ -40,6 +40,10 @@ const (
 	apiTimeout    = 10 * time.Second
 	volumePercent = 70
 	minBytes      = 8 << 20
+
+	// Every stream has its own limit, together less than MaxBytes, and refuses cleanly when it is reached. A limit of
+	// the server would count the same bytes, but it refuses to recover or to shrink streams that were made larger.
+	noStoreLimit = 1 << 60
 )
 
 // Journal implements journal.Journal.
@@ -93,7 +97,7 @@ func (j *Journal) start(ctx context.Context) (err error) {
 		}
 	}
 	if j.opt.MaxBytes < minBytes {
-		return fmt.Errorf("room for %d bytes; at least %d are needed", j.opt.MaxBytes, minBytes)
+		return fmt.Errorf("room for %d bytes; at least %d are needed", j.opt.MaxBytes, int64(minBytes))
 	}
 	j.srv, err = server.NewServer(&server.Options{
 		ServerName:             "milliard-" + j.opt.InstallID,
@@ -103,7 +107,7 @@ func (j *Journal) start(ctx context.Context) (err error) {
 		StoreDir:               filepath.Join(j.opt.Dir, "store"),
 		SyncAlways:             true, // an acknowledgement means fsynced
 		SyncInterval:           30 * time.Second,
-		JetStreamMaxStore:      j.opt.MaxBytes, // a clean refusal instead of a full disk
+		JetStreamMaxStore:      noStoreLimit,
 		JetStreamMaxMemory:     64 << 20,
 		MaxPayload:             1 << 20,
 		MaxPending:             64 << 20,
@@ -141,6 +145,9 @@ func (j *Journal) Stream(name string) (journal.Stream, error) {
 	if s := j.streams[name]; s != nil {
 		return s, nil
 	}
+	if !j.known(name) {
+		return nil, fmt.Errorf("open stream %q: there are %d lanes and %s", name, j.opt.Lanes, journal.ControlStream)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 	defer cancel()
 	s, err := j.openStream(ctx, name)
@@ -149,6 +156,16 @@ func (j *Journal) Stream(name string) (journal.Stream, error) {
 	}
 	j.streams[name] = s
 	return s, nil
+}
+
+// known says whether the installation has such a stream. Others would have no share of the store.
+func (j *Journal) known(name string) bool {
+	for lane := range j.opt.Lanes {
+		if name == fmt.Sprintf("lane-%d", lane) {
+			return true
+		}
+	}
+	return name == journal.ControlStream
 }
 
 // Health returns why the journal cannot be written or trusted. It looks at every stream that was opened.

@@ -31,9 +31,10 @@ type reader struct {
 	in   chan *nats.Msg
 	path string
 
-	next     uint64 // to be returned
-	asked    uint64 // the next to ask for
-	underway int    // requests without their end mark
+	next     uint64    // to be returned
+	asked    uint64    // the next to ask for
+	held     *nats.Msg // taken off in by Next
+	underway int       // requests without their end mark
 	askedAt  time.Time
 	size     int // running average of a message's bytes
 	err      error
@@ -63,7 +64,7 @@ func (r *reader) restart() error {
 	if err != nil {
 		return err
 	}
-	r.sub, r.asked, r.underway = sub, r.next, 0
+	r.sub, r.asked, r.underway, r.held = sub, r.next, 0, nil
 	return nil
 }
 
@@ -141,14 +142,27 @@ func (r *reader) TryNext() (journal.Message, bool, error) {
 		return journal.Message{}, false, err
 	}
 	for {
-		select {
-		case m := <-r.in:
-			if msg, ok, err := r.take(m); ok || err != nil {
-				return msg, ok, err
-			}
-		default:
+		m := r.poll()
+		if m == nil {
 			return journal.Message{}, false, r.overdue()
 		}
+		if msg, ok, err := r.take(m); ok || err != nil {
+			return msg, ok, err
+		}
+	}
+}
+
+// poll returns an answer that is here, or nil.
+func (r *reader) poll() *nats.Msg {
+	if m := r.held; m != nil {
+		r.held = nil
+		return m
+	}
+	select {
+	case m := <-r.in:
+		return m
+	default:
+		return nil
 	}
 }
 
@@ -187,19 +201,14 @@ func (r *reader) wait(ctx context.Context, grown <-chan struct{}) error {
 		defer t.Stop()
 		late = t.C
 	}
-	for len(r.in) == 0 {
-		select {
-		case m := <-r.in:
-			return r.hold(m)
-		case <-grown:
-			return nil
-		case <-late:
-			return nil
-		case <-r.s.j.done:
-			return r.fail(journal.ErrStopped)
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	select {
+	case r.held = <-r.in:
+	case <-grown:
+	case <-late:
+	case <-r.s.j.done:
+		return r.fail(journal.ErrStopped)
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return nil
 }

@@ -273,6 +273,9 @@ func (s *Stream) State(ctx context.Context) (journal.State, error) {
 		First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs, Bytes: info.State.Bytes,
 		Deleted: info.State.NumDeleted, ID: s.id,
 	}
+	if st.Messages == 0 { // the engine numbers an empty stream in its own way
+		st.First, st.Deleted = st.Last+1, 0
+	}
 	if info.State.Lost != nil {
 		st.Lost = len(info.State.Lost.Msgs)
 	}
