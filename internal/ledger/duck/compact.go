@@ -68,7 +68,7 @@ func floorTo(bucket, unit int32) int32 {
 type dirtyUnits struct {
 	units  map[string]map[int32]int64 // table → start of unit → log time of the last write
 	known  map[string]bool            // tables that have been scanned
-	newest int64                      // log time of the newest write
+	newest int64                      // log time of the newest flush
 }
 
 func newDirtyUnits() dirtyUnits {
@@ -82,7 +82,6 @@ func (d *dirtyUnits) touch(table string, bucket int32, logTime int64) {
 		d.units[table] = units
 	}
 	units[floorTo(bucket, unitOf(table))] = logTime
-	d.newest = max(d.newest, logTime)
 }
 
 // forget makes every table be scanned again: after a failed COMMIT the hints may be wrong.
@@ -155,64 +154,67 @@ func (l *Ledger) rollStep(ctx context.Context) (bool, error) {
 		if !l.unrolled[lane] {
 			continue
 		}
-		return true, l.inTx(ctx, func(conn *sql.Conn) error { return l.rollLane(ctx, conn, lane) })
+		done := false
+		err := l.inTx(ctx, func(conn *sql.Conn) (err error) {
+			done, err = l.rollLane(ctx, conn, lane)
+			return err
+		})
+		if err != nil {
+			return true, fmt.Errorf("roll lane %d: %w", lane, err)
+		}
+		l.unrolled[lane] = !done
+		return true, nil
 	}
 	return false, nil
 }
 
-func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int) error {
+// rollLane rolls up as many whole flushes as fit into a step, but at least one, and says whether none is left.
+func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int) (done bool, err error) {
 	s, err := readState(ctx, conn, lane)
 	if err != nil {
-		return fmt.Errorf("roll lane %d: %w", lane, err)
+		return false, err
 	}
 	var rolled uint64
 	if err := conn.QueryRowContext(ctx,
 		"SELECT coalesce(max(rolled_flush), 0) FROM rollup_state WHERE lane = ?", lane).Scan(&rolled); err != nil {
-		return fmt.Errorf("roll lane %d: %w", lane, err)
+		return false, err
 	}
 	if rolled >= s.at.Flush {
-		l.unrolled[lane] = false
-		return nil
+		return true, nil
 	}
-	// As many whole flushes as fit into a step, but at least one.
-	var upTo sql.Null[uint64]
-	var rows sql.Null[int64]
-	err = conn.QueryRowContext(ctx, `SELECT max(flush), max(rows_so_far)::BIGINT FROM (
+	var last, upTo sql.Null[uint64] // flushes with cells; NULL when there are none
+	var rows int64
+	err = conn.QueryRowContext(ctx, `SELECT max(flush), max(flush) FILTER (rows_so_far <= ? OR i = 1),
+			coalesce(max(rows_so_far) FILTER (rows_so_far <= ? OR i = 1), 0)::BIGINT FROM (
 			SELECT flush, sum(count(*)) OVER (ORDER BY flush) AS rows_so_far, row_number() OVER (ORDER BY flush) AS i
-			FROM cells WHERE lane = ? AND flush > ? AND flush <= ? GROUP BY flush)
-		WHERE rows_so_far <= ? OR i = 1`, lane, rolled, s.at.Flush, stepRows).Scan(&upTo, &rows)
+			FROM cells WHERE lane = ? AND flush > ? AND flush <= ? GROUP BY flush)`,
+		stepRows, stepRows, lane, rolled, s.at.Flush).Scan(&last, &upTo, &rows)
 	if err != nil {
-		return fmt.Errorf("roll lane %d: %w", lane, err)
+		return false, err
 	}
-	target := s.at.Flush // flushes without cells need no rows
-	if upTo.Valid {
-		var left int64
-		if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM cells WHERE lane = ? AND flush > ?", lane, upTo.V).Scan(&left); err != nil {
-			return fmt.Errorf("roll lane %d: %w", lane, err)
-		}
-		if left > 0 {
-			target = upTo.V
-		}
+	target := s.at.Flush
+	if last.V > upTo.V {
+		target = upTo.V
 	}
 	for table, unit := range map[string]int32{"cells_15m": 15, "cells_1h": 60} {
 		if err := l.rollInto(ctx, conn, table, unit, lane, rolled, target); err != nil {
-			return fmt.Errorf("roll lane %d into %s: %w", lane, table, err)
+			return false, fmt.Errorf("into %s: %w", table, err)
 		}
 	}
-	l.metrics.compactRows.WithLabelValues("roll").Add(float64(rows.V))
-	done, err := exec(ctx, conn, "UPDATE rollup_state SET rolled_flush = ? WHERE lane = ? AND rolled_flush = ?", target, lane, rolled)
-	if err == nil && done == 0 {
-		_, err = exec(ctx, conn, "INSERT INTO rollup_state VALUES (?, ?)", lane, target)
+	l.metrics.compactRows.WithLabelValues("roll").Add(float64(rows))
+	// Replaced, not updated, for the reason given at fence.
+	if _, err := execRows(ctx, conn, "DELETE FROM rollup_state WHERE lane = ?", lane); err != nil {
+		return false, err
 	}
-	if err != nil {
-		return fmt.Errorf("roll lane %d: %w", lane, err)
+	if _, err := execRows(ctx, conn, "INSERT INTO rollup_state VALUES (?, ?)", lane, target); err != nil {
+		return false, err
 	}
-	return nil
+	return target == s.at.Flush, nil
 }
 
 func (l *Ledger) rollInto(ctx context.Context, conn *sql.Conn, table string, unit int32, lane int, above, upTo uint64) error {
 	start := fmt.Sprintf("bucket - ((bucket %% %d) + %d) %% %d", unit, unit, unit)
-	_, err := exec(ctx, conn, fmt.Sprintf(`INSERT INTO %s
+	_, err := execRows(ctx, conn, fmt.Sprintf(`INSERT INTO %s
 		SELECT lane, ?::UBIGINT, %s AS start, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout,
 		       sum(n)::BIGINT, sum(amount)::BIGINT, sum(events)::BIGINT
 		FROM cells WHERE lane = ? AND flush > ? AND flush <= ?
@@ -269,9 +271,7 @@ func (l *Ledger) scan(ctx context.Context, t *cellTable) error {
 	}
 	for _, start := range starts {
 		if _, ok := l.dirty.units[t.name][start]; !ok {
-			newest := l.dirty.newest
 			l.dirty.touch(t.name, start, 0)
-			l.dirty.newest = newest
 		}
 	}
 	l.dirty.known[t.name] = true
@@ -331,7 +331,7 @@ func (t *cellTable) rewrite(ctx context.Context, conn *sql.Conn, units []int32) 
 	in := t.start("t.") + " IN (SELECT unnest(?::INTEGER[]))"
 	between := fmt.Sprintf("t.%s BETWEEN ? AND ?", t.bucket) // lets the engine skip row groups by their bounds
 	first, last := units[0], units[len(units)-1]+t.unit-1
-	_, err := exec(ctx, conn, fmt.Sprintf(`CREATE OR REPLACE TEMP TABLE merged AS
+	_, err := execRows(ctx, conn, fmt.Sprintf(`CREATE OR REPLACE TEMP TABLE merged AS
 		SELECT t.lane, max(max(t.flush)) OVER (PARTITION BY t.lane, %s) AS flush, %s, %s
 		FROM %s t %s AND %s AND %s GROUP BY t.lane, %s`,
 		t.start("t."), keys, strings.Join(sums, ", "), t.name, t.rolledRows(), between, in, keys), first, last, units)
@@ -342,14 +342,14 @@ func (t *cellTable) rewrite(ctx context.Context, conn *sql.Conn, units []int32) 
 	if t.rolled {
 		below = "AND t.flush <= (SELECT max(r.rolled_flush) FROM rollup_state r WHERE r.lane = t.lane)"
 	}
-	if _, err = exec(ctx, conn, fmt.Sprintf("DELETE FROM %s t WHERE %s AND %s %s", t.name, between, in, below),
+	if _, err = execRows(ctx, conn, fmt.Sprintf("DELETE FROM %s t WHERE %s AND %s %s", t.name, between, in, below),
 		first, last, units); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
-	if _, err = exec(ctx, conn, fmt.Sprintf("INSERT INTO %s BY NAME FROM merged", t.name)); err != nil {
+	if _, err = execRows(ctx, conn, fmt.Sprintf("INSERT INTO %s BY NAME FROM merged", t.name)); err != nil {
 		return fmt.Errorf("insert: %w", err)
 	}
-	if _, err = exec(ctx, conn, "DROP TABLE temp.merged"); err != nil {
+	if _, err = execRows(ctx, conn, "DROP TABLE temp.merged"); err != nil {
 		return fmt.Errorf("drop: %w", err)
 	}
 	return nil

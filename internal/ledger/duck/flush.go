@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"milliard/internal/event"
-	"milliard/internal/journal"
 	"milliard/internal/ledger"
 )
 
@@ -24,16 +23,15 @@ func (l *Ledger) Acquire(ctx context.Context, lane int) (uint64, ledger.Position
 	defer l.unlock()
 	var s state
 	err := l.inTx(ctx, func(conn *sql.Conn) error {
-		now := l.opt.Now().UTC()
-		rows, err := exec(ctx, conn, "UPDATE positions SET epoch = epoch + 1, updated = ? WHERE lane = ?", now, lane)
-		if err == nil && rows == 0 {
-			_, err = exec(ctx, conn, "INSERT INTO positions VALUES (?, 1, 0, ?, 0, 0, ?)", lane, make([]byte, len(journal.Hash{})), now)
-		}
-		if err != nil {
+		var err error
+		if s, err = readState(ctx, conn, lane); err != nil {
 			return err
 		}
-		s, err = readState(ctx, conn, lane)
-		return err
+		s.epoch++
+		if _, err = execRows(ctx, conn, "DELETE FROM positions WHERE lane = ?", lane); err != nil {
+			return err
+		}
+		return l.putState(ctx, conn, &s)
 	})
 	if err != nil {
 		// Whether or not the epoch was raised: nobody has been told it, and the next Acquire raises it again.
@@ -77,17 +75,22 @@ func (l *Ledger) Flush(ctx context.Context, g *ledger.Generation) error {
 
 var errAlreadyWritten = errors.New("already written")
 
-// fence moves the position. Only the owner of the epoch can do it, and only from where g starts.
+// fence moves the position. Only the owner of the epoch can do it, and only from where g starts. The row is replaced,
+// not updated: as long as any older snapshot is open, a transaction that has updated a row in place makes the engine
+// refuse every checkpoint, one that has deleted and inserted does not. Two deletions of one row conflict, as two updates
+// would; a deletion and an update do not, so nobody may ever update positions in place.
 func (l *Ledger) fence(ctx context.Context, conn *sql.Conn, g *ledger.Generation) error {
-	rows, err := exec(ctx, conn, `UPDATE positions SET seq = ?, hash = ?, log_time = ?, flush = ?, updated = ?
-		WHERE lane = ? AND seq = ? AND flush = ? AND epoch = ?`,
-		g.To.Seq, g.To.Hash[:], g.To.LogTime, g.To.Flush, l.opt.Now().UTC(), g.Lane, g.From.Seq, g.From.Flush, g.Epoch)
+	rows, err := execRows(ctx, conn, "DELETE FROM positions WHERE lane = ? AND seq = ? AND flush = ? AND epoch = ?",
+		g.Lane, g.From.Seq, g.From.Flush, g.Epoch)
 	switch {
 	case err != nil && isConflict(err):
 		return fmt.Errorf("%w: %w", ledger.ErrFenced, err)
 	case err != nil:
 		return fmt.Errorf("fence: %w", err)
 	case rows == 1:
+		if err := l.putState(ctx, conn, &state{g.Lane, g.Epoch, g.To}); err != nil {
+			return fmt.Errorf("fence: %w", err)
+		}
 		return nil
 	}
 	s, err := readState(ctx, conn, g.Lane)
@@ -99,6 +102,12 @@ func (l *Ledger) fence(ctx context.Context, conn *sql.Conn, g *ledger.Generation
 	}
 	return fmt.Errorf("%w: ledger is at seq %d epoch %d, flush starts at seq %d epoch %d",
 		ledger.ErrFenced, s.at.Seq, s.epoch, g.From.Seq, g.Epoch)
+}
+
+func (l *Ledger) putState(ctx context.Context, conn *sql.Conn, s *state) error {
+	_, err := execRows(ctx, conn, "INSERT INTO positions (lane, epoch, seq, hash, log_time, flush, updated) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		s.lane, s.epoch, s.at.Seq, s.at.Hash[:], s.at.LogTime, s.at.Flush, l.opt.Now().UTC())
+	return err
 }
 
 // isConflict recognises the error of two transactions that change one row.
@@ -142,6 +151,7 @@ func (l *Ledger) resolve(ctx context.Context, g *ledger.Generation, commit *comm
 // flushed notes what compaction has to look at.
 func (l *Ledger) flushed(g *ledger.Generation) {
 	l.unrolled[g.Lane] = l.unrolled[g.Lane] || len(g.Cells) > 0
+	l.dirty.newest = max(l.dirty.newest, g.To.LogTime)
 	for i := range g.Cells {
 		l.dirty.touch("cells", g.Cells[i].Bucket, g.To.LogTime)
 	}
@@ -235,7 +245,7 @@ func scanState(row interface{ Scan(dest ...any) error }) (state, error) {
 	return s, nil
 }
 
-func exec(ctx context.Context, conn *sql.Conn, query string, args ...any) (int64, error) {
+func execRows(ctx context.Context, conn *sql.Conn, query string, args ...any) (int64, error) {
 	result, err := conn.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err

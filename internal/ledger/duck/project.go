@@ -34,9 +34,12 @@ func (l *Ledger) Project(ctx context.Context, records []catalog.Record, through 
 		if err := p.write(ctx, conn); err != nil {
 			return err
 		}
-		rows, err := exec(ctx, conn, "UPDATE control_position SET seq = ? WHERE seq = ?", through, at)
+		rows, err := execRows(ctx, conn, "DELETE FROM control_position WHERE seq = ?", at)
 		if err == nil && rows != 1 {
 			err = fmt.Errorf("control position: %d rows", rows)
+		}
+		if err == nil {
+			_, err = execRows(ctx, conn, "INSERT INTO control_position VALUES (?)", through)
 		}
 		return err
 	})
@@ -225,7 +228,7 @@ func (p *projection) write(ctx context.Context, conn *sql.Conn) error {
 		if g.table == "tenants" {
 			where, args = "id = ?", []any{g.tenant}
 		}
-		if _, err := exec(ctx, conn, "DELETE FROM "+g.table+" WHERE "+where, args...); err != nil {
+		if _, err := execRows(ctx, conn, "DELETE FROM "+g.table+" WHERE "+where, args...); err != nil {
 			return fmt.Errorf("replace in %s: %w", g.table, err)
 		}
 	}
@@ -239,7 +242,7 @@ func (p *projection) write(ctx context.Context, conn *sql.Conn) error {
 		if e.table == "tenants" {
 			where, args = "id = ?", args[:2]
 		}
-		if _, err := exec(ctx, conn, "UPDATE "+e.table+" SET status = ? WHERE "+where, args...); err != nil {
+		if _, err := execRows(ctx, conn, "UPDATE "+e.table+" SET status = ? WHERE "+where, args...); err != nil {
 			return fmt.Errorf("archive in %s: %w", e.table, err)
 		}
 	}

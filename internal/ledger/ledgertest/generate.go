@@ -26,7 +26,7 @@ type Shape struct {
 	Cells, Clicks, Sales, Tallies int // at most
 	Minutes                       int // buckets lie within so many minutes before Minute
 	Minute                        int32
-	Keys                          int // campaigns, affiliates and the like are below this
+	Keys                          int // campaigns and affiliates are below this; with 1 nearly every row repeats a key
 }
 
 // Random returns a generation of random rows. Keys repeat on purpose, within it and between generations; some values
@@ -74,16 +74,17 @@ func pick(r *rand.Rand, words ...string) string { return words[r.IntN(len(words)
 
 func key(r *rand.Rand, s *Shape) ledger.Key {
 	id := func() uint32 {
-		if r.IntN(50) == 0 {
+		if s.Keys > 1 && r.IntN(50) == 0 {
 			return 1<<32 - 1
 		}
 		return r.Uint32N(uint32(s.Keys))
 	}
+	few := uint32(min(s.Keys, 2))
 	return ledger.Key{
-		Bucket: s.Minute - r.Int32N(int32(s.Minutes)), Tenant: event.TenantID(1 + r.Uint32N(2)), Type: event.Type(1 + r.Uint32N(4)),
-		Goal: event.GoalID(r.Uint32N(2)), Class: event.Class(1 + r.Uint32N(3)), Campaign: event.CampaignID(id()),
-		Banner: event.BannerID(r.Uint32N(2)), Affiliate: event.AffiliateID(id()), Revenue: event.PriceID(r.Uint32N(2)),
-		Payout: event.PriceID(r.Uint32N(2)),
+		Bucket: s.Minute - r.Int32N(int32(s.Minutes)), Tenant: event.TenantID(1 + r.Uint32N(few)), Type: event.Type(1 + r.Uint32N(4)),
+		Goal: event.GoalID(r.Uint32N(few)), Class: event.Class(1 + r.Uint32N(3)), Campaign: event.CampaignID(id()),
+		Banner: event.BannerID(r.Uint32N(few)), Affiliate: event.AffiliateID(id()), Revenue: event.PriceID(r.Uint32N(few)),
+		Payout: event.PriceID(r.Uint32N(few)),
 	}
 }
 

@@ -45,7 +45,8 @@ func (s Subject) open(t testing.TB) ledger.Ledger {
 	return l
 }
 
-func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+// NewRandom returns a source of random generations.
+func NewRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 func defaultShape() Shape {
 	return Shape{Cells: 40, Clicks: 5, Sales: 5, Tallies: 3, Minutes: 90, Minute: BaseMinute, Keys: 3}
@@ -112,7 +113,7 @@ func (s Subject) flush(t *testing.T) {
 		t.Fatal(err)
 	}
 	epoch, at := mustAcquire(t, l, 0)
-	r, want := random(1), NewTotals()
+	r, want := NewRandom(1), NewTotals()
 	for range 5 {
 		g := Random(r, 0, epoch, at, defaultShape())
 		mustFlush(t, l, g)
@@ -140,7 +141,7 @@ func (s Subject) flush(t *testing.T) {
 
 func (s Subject) fence(t *testing.T) {
 	l := s.open(t)
-	r, want := random(2), NewTotals()
+	r, want := NewRandom(2), NewTotals()
 	old, at := mustAcquire(t, l, 0)
 	g := Random(r, 0, old, at, defaultShape())
 	mustFlush(t, l, g)
@@ -167,7 +168,7 @@ func (s Subject) fence(t *testing.T) {
 func (s Subject) wrongStart(t *testing.T) {
 	l := s.open(t)
 	epoch, at := mustAcquire(t, l, 0)
-	ahead := Random(random(3), 0, epoch, Next(at, 4, 1), defaultShape())
+	ahead := Random(NewRandom(3), 0, epoch, Next(at, 4, 1), defaultShape())
 	if err := l.Flush(t.Context(), ahead); !errors.Is(err, ledger.ErrFenced) {
 		t.Fatalf("flush from ahead of the ledger: %v", err)
 	}
@@ -175,7 +176,7 @@ func (s Subject) wrongStart(t *testing.T) {
 	if err := l.Flush(t.Context(), nowhere); err == nil {
 		t.Fatal("a flush that does not advance was accepted")
 	}
-	unowned := Random(random(3), 7, 0, ledger.Position{}, defaultShape())
+	unowned := Random(NewRandom(3), 7, 0, ledger.Position{}, defaultShape())
 	if err := l.Flush(t.Context(), unowned); !errors.Is(err, ledger.ErrFenced) {
 		t.Fatalf("flush of a lane that nobody acquired: %v", err)
 	}
@@ -185,7 +186,7 @@ func (s Subject) wrongStart(t *testing.T) {
 func (s Subject) repeat(t *testing.T) {
 	l := s.open(t)
 	epoch, at := mustAcquire(t, l, 0)
-	g, want := Random(random(4), 0, epoch, at, defaultShape()), NewTotals()
+	g, want := Random(NewRandom(4), 0, epoch, at, defaultShape()), NewTotals()
 	want.Add(g)
 	for range 3 {
 		mustFlush(t, l, g) // as an owner does that was told "unresolved"
@@ -201,7 +202,7 @@ func (s Subject) repeat(t *testing.T) {
 
 func (s Subject) lanes(t *testing.T) {
 	l := s.open(t)
-	r, want := random(5), NewTotals()
+	r, want := NewRandom(5), NewTotals()
 	at := map[int]ledger.Position{}
 	for i := range 9 {
 		lane := i % 3
@@ -267,7 +268,7 @@ func (s Subject) sums(t *testing.T) {
 			rt.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
-		r := random(rapid.Uint64().Draw(rt, "seed"))
+		r := NewRandom(rapid.Uint64().Draw(rt, "seed"))
 		want := NewTotals()
 		minute := int32(BaseMinute)
 		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
@@ -280,7 +281,7 @@ func (s Subject) sums(t *testing.T) {
 				}
 				minute += r.Int32N(20)
 				sh := defaultShape()
-				sh.Minute = minute
+				sh.Minute, sh.Keys = minute, 1+2*r.IntN(2)
 				if r.IntN(5) == 0 {
 					sh.Minute, sh.Minutes = -3, 200 // before 1970, and across it
 				}
@@ -328,7 +329,7 @@ func (s Subject) closed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := l.Flush(t.Context(), Random(random(6), 0, epoch, at, defaultShape())); !errors.Is(err, ledger.ErrUnavailable) {
+	if err := l.Flush(t.Context(), Random(NewRandom(6), 0, epoch, at, defaultShape())); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatalf("flush: %v", err)
 	}
 	if _, _, err := l.Acquire(t.Context(), 0); !errors.Is(err, ledger.ErrUnavailable) {
