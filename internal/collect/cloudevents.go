@@ -78,6 +78,7 @@ func (s *scanner) envelopeMember(it *item, env *envelope, slot *attr, key []byte
 // cloudEvent reads one CloudEvents object and checks what the specification requires of it.
 func (s *scanner) cloudEvent(it *item) *problem {
 	var env envelope
+	it.cloud = true
 	p := s.object(it, &env, shapeEnvelope, 1)
 	if p != nil {
 		return p

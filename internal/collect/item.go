@@ -132,6 +132,7 @@ type item struct {
 	binary uint64 // which of them are in ints
 	v      [fieldCount][]byte
 	ints   [intCount]int64
+	cloud  bool // a CloudEvent, whose type may carry a prefix
 }
 
 // Where the fields that a columnar batch sends as integers stand in item.ints.
@@ -143,7 +144,7 @@ const (
 	intCount
 )
 
-func (it *item) reset() { it.set, it.number, it.binary = 0, 0, 0 }
+func (it *item) reset() { it.set, it.number, it.binary, it.cloud = 0, 0, 0, false }
 
 func (it *item) isInt(f field) bool { return it.binary>>f&1 != 0 }
 

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"bytes"
 	"strconv"
 
 	"milliard/internal/catalog"
@@ -99,6 +100,9 @@ func resolveType(o *origin, it *item, e *event.Event) *problem {
 		return bad(fType, "is required")
 	default:
 		t, ok := o.view.EventType(text)
+		if i := bytes.LastIndexByte(text, '.'); !ok && it.cloud && i >= 0 {
+			t, ok = o.view.EventType(text[i+1:]) // com.example.click
+		}
 		if !ok {
 			return bad(fType, "unknown event type; register it with POST /v1/event-types")
 		}
