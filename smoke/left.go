@@ -67,11 +67,7 @@ func (r *run) leftBehind(ctx context.Context) error {
 
 // openLedger reads the state from the database file itself.
 func (r *run) openLedger(ctx context.Context) (*state, error) {
-	path, err := findFile(r.server.dir, ".duckdb", ".db")
-	if err != nil {
-		return nil, err
-	}
-	db, err := sql.Open("duckdb", path+"?access_mode=READ_ONLY")
+	db, err := sql.Open("duckdb", filepath.Join(r.server.dir, "ledger.duckdb")+"?access_mode=READ_ONLY")
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger's file: %w", err)
 	}
@@ -95,23 +91,6 @@ func (r *run) openLedger(ctx context.Context) (*state, error) {
 		return nil, fmt.Errorf("read the ledger's file: %w", err)
 	}
 	return s, nil
-}
-
-func findFile(dir string, suffixes ...string) (string, error) {
-	var found []string
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() && slices.Contains(suffixes, filepath.Ext(path)) {
-			found = append(found, path)
-		}
-		return err
-	})
-	if err == nil && len(found) != 1 {
-		err = fmt.Errorf("%d files end in %s below the data directory: %v", len(found), strings.Join(suffixes, " or "), found)
-	}
-	if err != nil {
-		return "", err
-	}
-	return found[0], nil
 }
 
 // The sizes and places used below stand in docs/format/archive.md and docs/format/batch.md.

@@ -45,7 +45,7 @@ group by t.key, c.type, l.name
 union all
 select 'all', '', '', '', coalesce(sum(events), 0)::varchar from cells
 union all
-select 'tally', t.key, x.reason, '', sum(x.n)::varchar from tallies x join tenants t on t.id = x.tenant group by t.key, x.reason`
+select 'tally', coalesce(t.key, ''), x.reason, '', sum(x.n)::varchar from tallies x left join tenants t on t.id = x.tenant group by t.key, x.reason`
 
 // readState reads the state from SQL.
 func readState(ctx context.Context, query func(context.Context, string) ([][]string, error)) (*state, error) {

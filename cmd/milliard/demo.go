@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -59,17 +57,13 @@ func (c *demoCmd) Run(ctx context.Context, out io.Writer) (err error) {
 }
 
 func (c *demoCmd) drive(ctx context.Context, srv *server.Server, dir string, out io.Writer) error {
-	secret, seed := make([]byte, 32), c.Seed
-	if _, err := rand.Read(secret); err != nil {
-		return err
-	}
+	seed := c.Seed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
 	world := &demo.Config{
-		Doors: srv.DoorsURL(), Admin: srv.AdminURL(), APIKey: "mk_" + base64.RawURLEncoding.EncodeToString(secret),
-		Rate: c.Rate, Duration: c.Duration, Seed: seed,
-		Out: out, Terminal: isTerminal(out),
+		Doors: srv.DoorsURL(), Admin: srv.AdminURL(), Rate: c.Rate, Duration: c.Duration, Seed: seed,
+		Out: out, Terminal: onTerminal(out),
 	}
 	if err := demo.Setup(ctx, world); err != nil {
 		return err
@@ -94,14 +88,10 @@ are bots, repeats and forgeries. A day takes ten minutes. Ctrl-C ends it.
 	return err
 }
 
-// isTerminal says whether a person is looking at the output.
-func isTerminal(out io.Writer) bool {
+// onTerminal says whether a person is looking at the output.
+func onTerminal(out io.Writer) bool {
 	f, ok := out.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && isTerminal(f)
 }
 
 // freeOr returns the address that was asked for, or the usual one, or any free one when something else uses that.

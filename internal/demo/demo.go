@@ -24,7 +24,6 @@ const CountryHeader = "X-Demo-Country"
 type Config struct {
 	Doors    string        // base URL, "http://127.0.0.1:8080"
 	Admin    string        // base URL
-	APIKey   string        // for the simulated partner; Setup creates it
 	Rate     float64       // visits per second, averaged over a simulated day
 	Duration time.Duration // 0: until the context ends
 	Seed     uint64
@@ -40,7 +39,7 @@ const (
 
 // Setup makes the small network.
 func Setup(ctx context.Context, c *Config) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Admin+"/v1/catalog/apply", bytes.NewBufferString(document(c.APIKey)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Admin+"/v1/catalog/apply", bytes.NewBufferString(document()))
 	if err != nil {
 		return fmt.Errorf("demo network: %w", err)
 	}

@@ -60,13 +60,11 @@ func banners() []string { return []string{"300x250", "728x90", "160x600"} }
 // demonstration on this machine, so it need not be a secret.
 func postbackKey(advertiser string) string { return "demo-postback-" + advertiser }
 
-// document is the network as `milliard catalog apply` takes it. The API key is for the simulated partners that send
-// their events in batches.
-func document(apiKey string) string {
+// document is the network as `milliard catalog apply` takes it.
+func document() string {
 	var b strings.Builder
 	w := func(format string, args ...any) { _, _ = fmt.Fprintf(&b, format, args...) } // a Builder cannot fail
 	w("tenants:\n  - key: default\n    name: Demo network (simulated)\n    time_zone: Europe/Berlin\n    currency: EUR\n")
-	w("    api_keys:\n      - {key: demo, secret: %q, rights: [ingest, read]}\n", apiKey)
 	w("    goals:\n      - {key: sale, name: Sale}\n      - {key: lead, name: Lead}\n")
 	w("    advertisers:\n")
 	names := advertisers()

@@ -46,6 +46,9 @@ func (t *totals) loop(ctx context.Context) {
 
 func (t *totals) print(ctx context.Context) {
 	line := t.line(ctx)
+	if ctx.Err() != nil {
+		return // it is only half a line
+	}
 	if t.c.Terminal {
 		_, _ = fmt.Fprintf(t.c.Out, "\r%s\x1b[K", line) // a closed output ends nothing
 		return
