@@ -17,6 +17,9 @@ const (
 func parseInstant(field, s string, zone *time.Location, now time.Time) (int64, error) {
 	end := field == "to"
 	if date, ok := parseDate(s, now.In(zone)); ok {
+		if _, err := inRange(field, s, date.Unix()/60); err != nil {
+			return 0, err
+		}
 		y, m, d := date.Date()
 		if end {
 			d++

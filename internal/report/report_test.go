@@ -1,0 +1,210 @@
+package report
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"milliard/internal/catalog"
+	"milliard/internal/event"
+	"milliard/internal/ledger"
+)
+
+// scene is a small ledger whose every number is known.
+func scene(t *testing.T, mixed bool) (*Service, *catalog.View) {
+	t.Helper()
+	b := newBench(t)
+	names := network(t, 1, "Europe/Berlin", mixed)
+	cell := func(at string, typ event.Type, class event.Class, c event.CampaignID, a event.AffiliateID, rev, pay event.PriceID, n, amount event.Micros) ledger.Cell {
+		return ledger.Cell{
+			Key: ledger.Key{
+				Bucket: minuteOf(t, at), Tenant: 1, Type: typ, Class: class, Campaign: c, Banner: 0, Affiliate: a, Revenue: rev, Payout: pay,
+			},
+			Value: ledger.Value{N: n, Amount: amount, Events: int64(n / event.One)},
+		}
+	}
+	cells := []ledger.Cell{
+		cell("2026-04-01T08:00:00Z", event.Impression, event.Valid, 1, 1, priceCPM, 0, 1_001*event.One, 0),
+		cell("2026-04-01T08:01:00Z", event.Click, event.Valid, 1, 1, priceCPC, priceUSD, 3*event.One, 0),
+		cell("2026-04-01T08:16:00Z", event.Conversion, event.Valid, 1, 1, priceCPA, priceShare, event.One, 19_990_000),
+		cell("2026-04-01T22:30:00Z", event.Impression, event.Valid, 2, 0, catalog.PriceCarriedCPM, 0, 7*event.One, 12_345_678),
+		cell("2026-04-01T22:30:00Z", event.Impression, event.Duplicate, 2, 0, catalog.PriceCarriedCPM, 0, 5*event.One, 9_000_000),
+		cell("2026-04-01T23:59:00Z", event.Click, event.Valid, 3, 2, 0, priceUSD, 2*event.One, 0),
+		cell("2026-04-02T00:00:00Z", event.Click, event.UnknownCampaign, 0, 2, 0, 0, event.One, 0),
+	}
+	b.flush(t, 0, time.Date(2026, 4, 2, 10, 0, 0, 0, time.UTC), counted{cells: cells})
+	return New(Config{Reader: b, Now: clock("2026-04-02T10:00:01Z")}), names
+}
+
+func ask(t *testing.T, s *Service, names *catalog.View, r Request) *Result {
+	t.Helper()
+	res, err := s.Report(t.Context(), names, r)
+	if err != nil {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	return res
+}
+
+func TestTablesAreAsTheyWere(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mixed bool
+		r     Request
+	}{
+		"campaigns.txt":  {false, Request{By: []string{"campaign", "day"}, From: "2026-04-01", To: "2026-04-02"}},
+		"currencies.txt": {true, Request{By: []string{"advertiser"}, From: "2026-04-01", To: "2026-04-02"}},
+		"classes.txt":    {false, Request{By: []string{"type", "class"}, From: "-7d", Order: []string{"-n"}, Limit: 3}},
+		"totals.txt":     {false, Request{From: "yesterday"}},
+		"nothing.txt":    {false, Request{By: []string{"hour"}, Where: []string{"affiliate:bob"}, From: "-1h"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, names := scene(t, tc.mixed)
+			var out bytes.Buffer
+			res := ask(t, s, names, tc.r)
+			if err := res.WriteTable(&out); err != nil {
+				t.Fatal(err)
+			}
+			out.WriteString("\n")
+			if err := res.WriteCSV(&out); err != nil {
+				t.Fatal(err)
+			}
+			enc := json.NewEncoder(&out)
+			enc.SetEscapeHTML(false)
+			if err := enc.Encode(res); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, out.String())
+		})
+	}
+}
+
+func TestCSVCellsDoNotBecomeFormulas(t *testing.T) {
+	s, names := scene(t, false)
+	var out bytes.Buffer
+	res := ask(t, s, names, Request{By: []string{"campaign", "advertiser"}, From: "2026-04-01", To: "2026-04-02"})
+	if err := res.WriteCSV(&out); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(&out).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, negative := 0, 0
+	for _, row := range rows[1:] {
+		for i, cell := range row {
+			switch {
+			case rows[0][i] == "profit" && strings.HasPrefix(cell, "-"):
+				negative++ // a number of ours keeps its sign
+			case cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])):
+				t.Errorf("%s: cell %q begins a formula", rows[0][i], cell)
+			case strings.HasPrefix(cell, "'"):
+				found++
+			}
+		}
+	}
+	if found != 6 || negative == 0 {
+		t.Errorf("%d guarded cells and %d negative profits in %v", found, negative, rows)
+	}
+}
+
+func TestTerminalNeverSeesControlCharacters(t *testing.T) {
+	var out bytes.Buffer
+	table := Table{Header: []string{"sub1"}, Right: []bool{false}, Rows: [][]string{{"a\x1b]0;owned\x07\u202e"}}}
+	if err := table.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(out.String(), "\x1b\x07\u202e") {
+		t.Errorf("table %q", out.String())
+	}
+}
+
+func TestRefusalsNameWhatIsWrong(t *testing.T) {
+	s, names := scene(t, false)
+	for _, tc := range []struct {
+		r           Request
+		field, says string
+	}{
+		{Request{By: []string{"campain"}}, "by", `"campain" is no dimension`},
+		{Request{By: []string{"day", "hour"}}, "by", "one time grain"},
+		{Request{By: []string{"campaign", "campaign"}}, "by", "twice"},
+		{Request{By: []string{"country", "device"}}, "by", "only one of country, device and sub1"},
+		{Request{By: []string{"country"}, Where: []string{"sub1:x"}}, "where", "only one of"},
+		{Request{By: []string{"country", "minute"}}, "by", "15min or coarser"},
+		{Request{By: []string{"minute"}, Time: "occurred"}, "by", "15min or coarser"},
+		{Request{From: "2026-04-01T08:07:00Z", Time: "occurred"}, "from", "quarters of an hour"},
+		{Request{To: "2026-04-02T08:07:00Z", By: []string{"device"}}, "to", "quarters of an hour"},
+		{Request{By: []string{"country"}, Time: "occurred"}, "time", "time=received"},
+		{Request{Time: "sent"}, "time", `"sent"`},
+		{Request{Where: []string{"campaign:999"}}, "where", `no campaign "999"`},
+		{Request{Where: []string{"campaign"}}, "where", "dimension:value"},
+		{Request{Where: []string{"colour:red"}}, "where", `"colour"`},
+		{Request{Where: []string{"banner:tall"}}, "where", `no banner "tall"`},
+		{Request{Where: []string{"country:Germany"}}, "where", "two letters"},
+		{Request{Where: []string{"device:toaster"}}, "where", `no device "toaster"`},
+		{Request{Where: []string{"type:view"}}, "where", `no type "view"`},
+		{Request{Class: "fine"}, "class", `"fine"`},
+		{Request{Zone: "Mars/Base"}, "zone", "IANA"},
+		{Request{Zone: "Local"}, "zone", "IANA"},
+		{Request{From: "last week"}, "from", "is not a time"},
+		{Request{From: "2026-04-01T08:00:30Z"}, "from", "whole minute"},
+		{Request{From: "1869-01-01"}, "from", "outside"},
+		{Request{From: "2026-04-02", To: "2026-04-01"}, "to", "empty"},
+		{Request{Order: []string{"-profits"}}, "order", `"profits"`},
+		{Request{Limit: -1}, "limit", "must be"},
+	} {
+		_, err := s.Report(t.Context(), names, tc.r)
+		var bad *BadRequest
+		if !errors.As(err, &bad) || bad.Field != tc.field || !strings.Contains(bad.Msg, tc.says) {
+			t.Errorf("%+v: %v; want %s: …%s…", tc.r, err, tc.field, tc.says)
+		}
+	}
+}
+
+func TestAnswersSayHowFreshTheyAre(t *testing.T) {
+	b := newBench(t)
+	names := network(t, 1, "UTC", false)
+	halted := []int{}
+	s := New(Config{Reader: b, Now: clock("2026-04-02T10:00:05Z"), Halted: func() []int { return halted }})
+	if f := ask(t, s, names, Request{}).Fresh; f.AsOf != nil || f.LagMS != 0 || len(f.Lanes) != 0 {
+		t.Errorf("an empty ledger is as of %+v", f)
+	}
+	b.flush(t, 0, time.Date(2026, 4, 2, 10, 0, 4, 0, time.UTC), counted{})
+	b.flush(t, 1, time.Date(2026, 4, 2, 10, 0, 2, 0, time.UTC), counted{})
+	res := ask(t, s, names, Request{})
+	if res.Fresh.LagMS != 3000 || len(res.Fresh.Lanes) != 2 || res.Partial {
+		t.Errorf("fresh %+v partial %v", res.Fresh, res.Partial)
+	}
+	halted = []int{1}
+	if res = ask(t, s, names, Request{}); !res.Partial || !res.Fresh.Lanes[1].Halted || res.Fresh.Lanes[0].Halted {
+		t.Errorf("fresh %+v partial %v", res.Fresh, res.Partial)
+	}
+}
+
+func TestAPriceThatIsNotInTheCatalogIsSaid(t *testing.T) {
+	b := newBench(t)
+	names := network(t, 1, "UTC", false)
+	b.flush(t, 0, time.Unix(0, 0), counted{cells: []ledger.Cell{{
+		Key:   ledger.Key{Bucket: minuteOf(t, "2026-04-02T10:00:00Z"), Tenant: 1, Type: event.Click, Class: event.Valid, Revenue: 77},
+		Value: ledger.Value{N: event.One, Events: 1},
+	}}})
+	res := ask(t, New(Config{Reader: b, Now: clock("2026-04-02T10:00:05Z")}), names, Request{})
+	if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "price 77") {
+		t.Errorf("warnings %q", res.Warnings)
+	}
+}
+
+func TestWhereSplitsAtDimensionsOnly(t *testing.T) {
+	for in, want := range map[string]string{
+		"campaign:1,affiliate:x":  "campaign:1|affiliate:x",
+		"campaign:a,b,campaign:c": "campaign:a,b|campaign:c",
+		"sub1:x:y,z:1":            "sub1:x:y,z:1",
+		"campaign:1, device:tv":   "campaign:1|device:tv",
+	} {
+		if got := strings.Join(SplitWhere(in), "|"); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package report
+
+import (
+	"testing"
+	"time"
+)
+
+func TestDaysBeginAndEndWhereTheZoneSays(t *testing.T) {
+	for _, tc := range []struct{ zone, from, to, begins, ends string }{
+		{"UTC", "2026-04-01", "2026-04-01", "2026-04-01T00:00:00Z", "2026-04-02T00:00:00Z"},
+		{"Asia/Kathmandu", "2026-04-01", "2026-04-01", "2026-03-31T18:15:00Z", "2026-04-01T18:15:00Z"},
+		{"America/St_Johns", "2026-03-08", "2026-03-08", "2026-03-08T03:30:00Z", "2026-03-09T02:30:00Z"},    // 23 hours
+		{"America/St_Johns", "2010-11-07", "2010-11-07", "2010-11-07T02:30:00Z", "2010-11-08T03:30:00Z"},    // changed at 00:01
+		{"Australia/Lord_Howe", "2026-04-05", "2026-04-05", "2026-04-04T13:00:00Z", "2026-04-05T13:30:00Z"}, // 24.5 hours
+		{"America/Sao_Paulo", "2018-11-04", "2018-11-04", "2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z"},   // begins at 01:00
+		{"Asia/Beirut", "2025-03-30", "2025-03-30", "2025-03-29T22:00:00Z", "2025-03-30T21:00:00Z"},         // no midnight
+		{"America/Havana", "2025-11-02", "2025-11-02", "2025-11-02T04:00:00Z", "2025-11-03T05:00:00Z"},      // midnight twice
+		{"Pacific/Apia", "2011-12-29", "2011-12-31", "2011-12-29T10:00:00Z", "2011-12-31T10:00:00Z"},        // no 30 December
+		{"Europe/Berlin", "2026-03-29", "2026-03-29", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"},
+		{"Europe/Berlin", "2026-10-25", "2026-10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"},
+	} {
+		zone, err := time.LoadLocation(tc.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, err := parseInstant("from", tc.from, zone, time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := parseInstant("to", tc.to, zone, time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from != int64(minuteOf(t, tc.begins)) || to != int64(minuteOf(t, tc.ends)) {
+			t.Errorf("%s %s: %s to %s, want %s to %s", tc.zone, tc.from, minuteText(from), minuteText(to), tc.begins, tc.ends)
+		}
+	}
+}
+
+func TestInstantsAreReadAsDocumented(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 4, 1, 22, 30, 20, 0, time.UTC) // 2 April, 00:30:20 in Berlin
+	for _, tc := range []struct{ field, in, want string }{
+		{"from", "today", "2026-04-01T22:00:00Z"},
+		{"to", "today", "2026-04-02T22:00:00Z"},
+		{"from", "yesterday", "2026-03-31T22:00:00Z"},
+		{"to", "yesterday", "2026-04-01T22:00:00Z"},
+		{"from", "-7d", "2026-03-25T23:00:00Z"},
+		{"from", "-1w", "2026-03-25T23:00:00Z"},
+		{"from", "-15m", "2026-04-01T22:15:00Z"},
+		{"to", "-15m", "2026-04-01T22:16:00Z"},
+		{"to", "now", "2026-04-01T22:31:00Z"},
+		{"from", "-2h", "2026-04-01T20:30:00Z"},
+		{"from", "2026-04-01T08:00:00+02:00", "2026-04-01T06:00:00Z"},
+		{"from", "2026-04-01T08:00Z", "2026-04-01T08:00:00Z"},
+		{"from", "2026-04-01T08:00", "2026-04-01T06:00:00Z"},
+		{"to", "2026-04-01T08:00:00", "2026-04-01T06:00:00Z"},
+	} {
+		got, err := parseInstant(tc.field, tc.in, berlin, now)
+		if err != nil || got != int64(minuteOf(t, tc.want)) {
+			t.Errorf("%s=%s: %s %v, want %s", tc.field, tc.in, minuteText(got), err, tc.want)
+		}
+	}
+}
+
+func TestTheCoarsestExactTableIsRead(t *testing.T) {
+	for _, tc := range []struct {
+		zone, from, to string
+		grain          Grain
+		want           string
+	}{
+		{"Europe/Berlin", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "exact_1h"},
+		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "exact_15m"},
+		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", NoGrain, "exact_1h"},
+		{"Australia/Lord_Howe", "2026-04-04T00:00Z", "2026-04-06T00:00Z", Day, "exact_15m"},
+		{"UTC", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Minute, "cells"},
+		{"UTC", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Quarter, "exact_15m"},
+		{"UTC", "2026-03-29T00:07Z", "2026-03-30T01:22Z", Month, "cells exact_15m exact_1h exact_15m cells"},
+		{"UTC", "2026-03-29T00:07Z", "2026-03-29T00:09Z", Month, "cells"},
+	} {
+		zone, err := time.LoadLocation(tc.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := &Query{zone: zone, grain: tc.grain, rollup: dimCount}
+		if err := q.parseRange(Request{From: tc.from, To: tc.to}, time.Unix(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		got, at := "", q.from
+		for _, p := range q.pieces() {
+			if p.from != at {
+				t.Errorf("%+v: a piece begins at %d instead of %d", tc, p.from, at)
+			}
+			if at = p.to; got != "" {
+				got += " "
+			}
+			got += p.table
+		}
+		if got != tc.want || at != q.to {
+			t.Errorf("%+v: reads %s", tc, got)
+		}
+	}
+}
+
+func TestRepeatedHoursStayApart(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := int64(minuteOf(t, "2026-10-24T23:00:00Z")), int64(minuteOf(t, "2026-10-25T03:00:00Z"))
+	ps, err := periods(zone, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var labels []string
+	for _, p := range ps {
+		for m := p.from; m < p.to; m += 60 {
+			labels = append(labels, label(Hour, floorDiv(m+p.offset, 60), p.offset))
+		}
+	}
+	want := []string{"2026-10-25T01:00+02:00", "2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00", "2026-10-25T03:00+01:00"}
+	for i := range want {
+		if i >= len(labels) || labels[i] != want[i] {
+			t.Fatalf("labels %v, want %v", labels, want)
+		}
+	}
+}
