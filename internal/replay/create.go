@@ -148,7 +148,7 @@ func apply(ctx context.Context, o *Options, doc *catalog.Document) (*Created, re
 	if err != nil {
 		return nil, nil, fmt.Errorf("catalog: %w", err)
 	}
-	q := url.Values{"skip_invalid": {"1"}, "why": {"replay " + o.Map.Name}}
+	q := url.Values{"skip_invalid": {"1"}}
 	if o.Tenant != "" {
 		q.Set("tenant", o.Tenant)
 	}
@@ -180,6 +180,8 @@ func postJSON(ctx context.Context, o *Options, url string, body []byte, out any)
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Milliard-Actor", "replay")
+	req.Header.Set("Milliard-Why", "names of "+o.Map.Name)
 	if o.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+o.Key)
 	}
