@@ -72,7 +72,7 @@ func serve(t *testing.T, fake *dashtest.Fake) string {
 
 func busyStages() *stage.Set {
 	set := &stage.Set{}
-	start := time.Now().Add(-10 * time.Second)
+	start := time.Now().Add(-4 * time.Second)
 	recorders := map[string]*stage.Recorder{}
 	for _, name := range stage.Names() {
 		recorders[name] = set.New(name, map[string]string{stage.Collect: "pixel", stage.Flush: "ledger", stage.Seal: "archive"}[name], 1)
@@ -82,7 +82,7 @@ func busyStages() *stage.Set {
 		recorders[stage.Collect].Observe(time.Duration(20+i%60)*time.Microsecond, 100)
 		recorders[stage.Append].Observe(time.Duration(2+i%9)*time.Millisecond, 100)
 		recorders[stage.Own].Observe(time.Duration(300+i)*time.Microsecond, 100)
-		if i%40 == 0 {
+		if i%100 == 0 {
 			recorders[stage.Flush].Observe(time.Duration(700+i)*time.Millisecond, 4000)
 			recorders[stage.Seal].Observe(30*time.Millisecond, 4000)
 		}

@@ -46,8 +46,7 @@ function controls() {
   const option = tenantOption();
   if (option) byId('tenant').value = option.value;
   for (const b of byId('ranges').children) b.setAttribute('aria-pressed', String(b.dataset.range === state.range));
-  byId('from').value = state.range === 'custom' ? state.from : '';
-  byId('to').value = state.range === 'custom' ? state.to : '';
+  if (state.range === 'custom') dates(state.from, state.to);
   zones();
   byId('time').value = state.time;
   byId('by').value = state.by;
@@ -55,6 +54,14 @@ function controls() {
   for (const b of byId('chart-mode').children) b.setAttribute('aria-pressed', String(b.dataset.mode === state.chart));
   byId('csv').href = reportURL(state, zone(), { by: exploreBy(state), order: exploreOrder(state), limit: 200000, format: 'csv' });
   chips();
+}
+
+// dates shows the days of the range, also when it was chosen by name, unless one of them is just being typed.
+function dates(from, to) {
+  for (const [id, value] of [['from', from], ['to', to]]) {
+    const input = byId(id);
+    if (value && input.value !== value && document.activeElement !== input) input.value = value;
+  }
 }
 
 function zones() {
@@ -138,7 +145,7 @@ async function load(quiet) {
   const campaigns = top('campaign');
   const answers = [
     show('campaigns', campaigns, (r) => { learn(r, 'campaign'); showTop(byId('campaigns'), 'campaign', 'Top campaigns by clicks', r, (row) => pick('campaign', row)); }),
-    show('tiles', campaigns, (r) => { lastReport = r; showTotals(byId('tiles'), r); rates(); fresh(r); byId('error').hidden = true; }),
+    show('tiles', campaigns, (r) => { lastReport = r; showTotals(byId('tiles'), r); rates(); fresh(r); shownDays(r); byId('error').hidden = true; }),
     show('affiliates', top('affiliate'), (r) => { learn(r, 'affiliate'); showTop(byId('affiliates'), 'affiliate', 'Top affiliates by clicks', r, (row) => pick('affiliate', row)); }),
     show('verdicts', get({ by: ['class'], classes: 'all' }), (r) => showVerdicts(byId('verdicts'), r, (row) => pick('class', row))),
     show('explore', get({ by: exploreBy(state), order: exploreOrder(state), limit }), (r) => explore(r)),
@@ -189,6 +196,11 @@ function explore(report) {
     more: () => { limit = 1000; load(false); },
     all: () => go({ ...state, range: 'all', from: '', to: '' }),
   });
+}
+
+function shownDays(report) {
+  if (state.range === 'custom' || !report.from || !report.to) return;
+  dates(dateIn(new Date(report.from), zone()), dateIn(new Date(Date.parse(report.to) - 1), zone()));
 }
 
 function fresh(report) {

@@ -7,8 +7,8 @@ const tiles = [
   { key: 'impressions', title: 'Impressions', color: '--impressions', format: count },
   { key: 'clicks', title: 'Clicks', color: '--clicks', format: count },
   { key: 'conversions', title: 'Conversions', color: '--conversions', format: count },
-  { key: 'CTR', title: 'CTR', format: percent, more: 'clicks per impression' },
-  { key: 'CR', title: 'CR', format: percent, more: 'conversions per click' },
+  { key: 'CTR', title: 'CTR', format: percent, more: 'of impressions' },
+  { key: 'CR', title: 'CR', format: percent, more: 'of clicks' },
   { key: 'revenue', title: 'Revenue', color: '--revenue', format: money, money: true, more: (t) => (t.EPC == null ? '' : `${price(t.EPC)} per click`) },
   { key: 'payout', title: 'Payout', format: money, money: true, more: (t) => (t.revenue > 0 ? `${percent(t.payout / t.revenue)} of revenue` : '') },
   { key: 'profit', title: 'Profit', format: money, money: true, more: (t) => (t.eCPM == null ? '' : `${price(t.eCPM)} eCPM`) },
@@ -23,7 +23,7 @@ export function showTotals(box, report) {
     const several = tile.money && (value === null || value === undefined) && currencies.length > 0;
     const text = several ? currencies.map((t) => `${tile.format(t[tile.key])} ${t.currency}`).join(', ') : tile.format(value);
     const more = typeof tile.more === 'function' ? tile.more(totals) : tile.more;
-    const size = several ? ' several' : text.length > 10 ? ' long' : '';
+    const size = several ? ' several' : text.length > 12 ? ' longer' : text.length > 8 ? ' long' : '';
     return h('div', { class: 'tile' },
       h('div', { class: 'tile-name', style: tile.color ? { '--c': `var(${tile.color})` } : {} },
         h('i', { 'data-color': Boolean(tile.color), 'aria-hidden': 'true' }), tile.title,
