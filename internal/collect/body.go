@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -29,11 +30,15 @@ func (d *Doors) readBody(ctx *fasthttp.RequestCtx, w *work, plain int) ([]byte, 
 		limit = plain
 	}
 	if n := ctx.Request.Header.ContentLength(); n > limit {
+		if n < limit+maxDrain {
+			drain(ctx)
+		}
 		return nil, fasthttp.StatusRequestEntityTooLarge, tooLarge(ctx)
 	}
 	var err error
 	if w.body, err = readLimited(w.body[:0], ctx.RequestBodyStream(), limit); err != nil {
 		if errors.Is(err, errTooLarge) {
+			drain(ctx)
 			return nil, fasthttp.StatusRequestEntityTooLarge, tooLarge(ctx)
 		}
 		ctx.SetConnectionClose()
@@ -66,6 +71,20 @@ func (d *Doors) readBody(ctx *fasthttp.RequestCtx, w *work, plain int) ([]byte, 
 func tooLarge(ctx *fasthttp.RequestCtx) *problem {
 	ctx.SetConnectionClose()
 	return &problem{field: "body", msg: "is too large", reason: reasonTooLarge}
+}
+
+// maxDrain is how much of a body that is too large is still read, so that a sender which writes before it reads gets to
+// see the answer.
+const (
+	maxDrain     = 1 << 20
+	maxDrainTime = time.Second
+)
+
+func drain(ctx *fasthttp.RequestCtx) {
+	if ctx.Conn().SetReadDeadline(time.Now().Add(maxDrainTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, ctx.RequestBodyStream(), maxDrain) // the connection is closed after the answer in any case
 }
 
 // readLimited appends r to dst, up to limit bytes.

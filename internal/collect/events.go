@@ -111,10 +111,11 @@ func (d *Doors) openBatch(ctx *fasthttp.RequestCtx, door string) (origin, bool) 
 // parse reads a body into w.events and w.outcomes. A problem concerns the whole request.
 func (d *Doors) parse(w *work, o *origin, f format, body []byte) *problem {
 	var p *problem
-	switch f {
-	case formatColumnar:
+	switch {
+	case len(bytes.TrimSpace(body)) == 0:
+	case f == formatColumnar:
 		p = d.parseColumnar(w, o, body)
-	case formatNDJSON:
+	case f == formatNDJSON:
 		p = d.parseLines(w, o, body)
 	default:
 		p = d.parseJSON(w, o, f, body)
