@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrCorrupt is wrapped by every decoding error.
@@ -23,36 +24,62 @@ func AppendUints(dst []byte, v []uint64) []byte {
 	if len(v) == 0 {
 		return append(dst, 0, 0)
 	}
-	lo, hi := v[0], v[0]
-	for _, x := range v {
-		lo, hi = min(lo, x), max(hi, x)
-	}
+	lo, hi := bounds(v)
 	dst = binary.AppendUvarint(dst, lo)
+	width := 8
 	switch span := hi - lo; {
 	case span == 0:
 		return append(dst, 0)
 	case span < 1<<8:
-		dst = append(dst, 1)
-		for _, x := range v {
-			dst = append(dst, byte(x-lo))
-		}
+		width = 1
 	case span < 1<<16:
-		dst = append(dst, 2)
-		for _, x := range v {
-			dst = binary.LittleEndian.AppendUint16(dst, uint16(x-lo))
-		}
+		width = 2
 	case span < 1<<32:
-		dst = append(dst, 4)
-		for _, x := range v {
-			dst = binary.LittleEndian.AppendUint32(dst, uint32(x-lo))
+		width = 4
+	}
+	dst = append(dst, byte(width))
+	start := len(dst)
+	dst = slices.Grow(dst, width*len(v))[:start+width*len(v)]
+	body := dst[start:]
+	switch width {
+	case 1:
+		for i, x := range v {
+			body[i] = byte(x - lo)
+		}
+	case 2:
+		for i, x := range v {
+			binary.LittleEndian.PutUint16(body[2*i:], uint16(x-lo))
+		}
+	case 4:
+		for i, x := range v {
+			binary.LittleEndian.PutUint32(body[4*i:], uint32(x-lo))
 		}
 	default:
-		dst = append(dst, 8)
-		for _, x := range v {
-			dst = binary.LittleEndian.AppendUint64(dst, x-lo)
+		for i, x := range v {
+			binary.LittleEndian.PutUint64(body[8*i:], x-lo)
 		}
 	}
 	return dst
+}
+
+// bounds returns the smallest and the largest value. Most columns are constant, so it looks for the first difference
+// before it compares; two pairs of accumulators keep the comparisons from waiting for each other.
+func bounds(v []uint64) (lo, hi uint64) {
+	first := v[0]
+	i := 1
+	for i < len(v) && v[i] == first {
+		i++
+	}
+	lo, hi = first, first
+	lo2, hi2 := first, first
+	for ; i+1 < len(v); i += 2 {
+		lo, hi = min(lo, v[i]), max(hi, v[i])
+		lo2, hi2 = min(lo2, v[i+1]), max(hi2, v[i+1])
+	}
+	if i < len(v) {
+		lo, hi = min(lo, v[i]), max(hi, v[i])
+	}
+	return min(lo, lo2), max(hi, hi2)
 }
 
 // Uints decodes a column of n rows from src into v (reused when it has room) and returns the values, whether the

@@ -61,6 +61,10 @@ const (
 	firstPIIStr  = StrIP
 )
 
+// MaxBlockRows is the most rows that a block may have. A column whose rows are all equal takes no bytes, so this and not
+// the length of the message bounds what decoding can make the reader allocate: 15 MB.
+const MaxBlockRows = 1 << 16
+
 // Block is a group of events of one id space in columns: the unit of encoding. A Block is reused: decoding into it
 // overwrites what it held. Its strings alias the bytes it was decoded from.
 type Block struct {
@@ -162,7 +166,7 @@ func (b *Block) Decode(main, personal []byte) error {
 		return fmt.Errorf("%w: id space %d", columnar.ErrCorrupt, b.Space)
 	}
 	n, used := binary.Uvarint(src)
-	if used <= 0 || n > columnar.MaxRows {
+	if used <= 0 || n > MaxBlockRows {
 		return fmt.Errorf("%w: row count", columnar.ErrCorrupt)
 	}
 	b.N = int(n)

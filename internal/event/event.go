@@ -127,6 +127,10 @@ func ParseMicros(s string) (Micros, error) {
 		digits = digits[1:]
 	}
 	var u uint64
+	limit := uint64(math.MaxInt64)
+	if neg {
+		limit++
+	}
 	seen, frac, dot := 0, 0, false
 	for i := 0; i < len(digits); i++ {
 		c := digits[i]
@@ -147,7 +151,7 @@ func ParseMicros(s string) (Micros, error) {
 				continue
 			}
 		}
-		if u > (math.MaxInt64-9)/10 {
+		if u > (limit-uint64(c-'0'))/10 {
 			return 0, fmt.Errorf("number out of range: %.40q", s)
 		}
 		u = u*10 + uint64(c-'0')
@@ -156,7 +160,7 @@ func ParseMicros(s string) (Micros, error) {
 		return 0, fmt.Errorf("not a decimal number: %.40q", s)
 	}
 	for ; frac < 6; frac++ {
-		if u > math.MaxInt64/10 {
+		if u > limit/10 {
 			return 0, fmt.Errorf("number out of range: %.40q", s)
 		}
 		u *= 10
