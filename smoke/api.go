@@ -113,6 +113,28 @@ func (a *api) report(ctx context.Context, tenant string, q url.Values) ([]map[st
 	return rows, nil
 }
 
+// totals asks for a report without dimensions, as JSON.
+func (a *api) totals(ctx context.Context, tenant string) (map[string]json.Number, error) {
+	q := url.Values{"tenant": {tenant}, "from": {"2000-01-01"}, "to": {"2100-01-01"}}
+	answer, err := a.do(ctx, http.MethodGet, "/v1/report?"+q.Encode(), "", nil)
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Totals struct {
+			Impressions json.Number `json:"impressions"`
+			Clicks      json.Number `json:"clicks"`
+			Conversions json.Number `json:"conversions"`
+		} `json:"totals"`
+	}
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	return map[string]json.Number{
+		"impressions": out.Totals.Impressions, "clicks": out.Totals.Clicks, "conversions": out.Totals.Conversions,
+	}, nil
+}
+
 // counters asks for many live counters of a tenant at once: how many events of a type got a class.
 func (a *api) counters(ctx context.Context, tenant string, keys []kind) ([]string, error) {
 	type key struct {

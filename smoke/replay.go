@@ -82,9 +82,11 @@ func (r *run) replay(ctx context.Context, tenant, set string, files ...string) e
 
 // summary is what a replay says in the end.
 type summary struct {
-	text    string
-	skipped int64 // lines that are no event
-	refused int64 // events that the server refused
+	text      string
+	skipped   int64 // lines that are no event
+	refused   int64 // events that the catalog refused
+	redirects int64 // answers 302
+	answers   int64 // all answers
 }
 
 func (r *run) replaySummary(ctx context.Context, tenant, set string, files ...string) (*summary, error) {
@@ -97,11 +99,16 @@ func (r *run) replaySummary(ctx context.Context, tenant, set string, files ...st
 		return nil, err
 	}
 	var s struct {
-		Skipped int64 `json:"skipped"`
-		Refused int64 `json:"refused"`
+		Skipped int64            `json:"skipped"`
+		Refused int64            `json:"refused"`
+		Answers map[string]int64 `json:"answers"`
 	}
 	if err := json.Unmarshal(p.sum.Bytes(), &s); err != nil {
 		return nil, fmt.Errorf("replay %s: summary %.300q: %w", set, p.sum.String(), err)
 	}
-	return &summary{text: p.sum.String(), skipped: s.Skipped, refused: s.Refused}, nil
+	sum := &summary{text: p.sum.String(), skipped: s.Skipped, refused: s.Refused, redirects: s.Answers["302"]}
+	for _, n := range s.Answers {
+		sum.answers += n
+	}
+	return sum, nil
 }

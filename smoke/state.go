@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"maps"
 	"net/url"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,20 +138,45 @@ func (r *run) prove(ctx context.Context, step string) (*state, error) {
 		return nil, fmt.Errorf("%s: conservation at position %d: batch headers hold %d events, SQL has verdicts for %d (%+d)",
 			step, s.position, left, right, right-left)
 	}
+	classic, err := r.classicCounters(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var wrong []error
 	for _, tenant := range slices.Sorted(maps.Keys(s.events)) {
-		wrong = append(wrong, r.agree(ctx, tenant, s.events[tenant]))
+		wrong = append(wrong, r.agree(ctx, tenant, s.events[tenant], classic))
 	}
 	if err := errors.Join(wrong...); err != nil {
 		return nil, fmt.Errorf("%s: %w", step, err)
 	}
-	r.say("  conserved at batch %d: %d events have %d verdicts; report = counters = SQL for %d tenants",
+	r.say("  conserved at batch %d: %d events have %d verdicts; report = counters = sql for %d tenants",
 		s.position, folded(heads, s.position), s.sum(), len(s.events))
 	return s, nil
 }
 
-// agree compares what the report and the live counters say of a tenant with what SQL says.
-func (r *run) agree(ctx context.Context, tenant string, want map[kind]int64) error {
+const classicQuery = `select t.key, c.event_type, sum(c.count) from counters c join tenants t on t.id = c.tenant group by all`
+
+// classicCounters asks the classic counter table for what is valid, with the command a person would use.
+func (r *run) classicCounters(ctx context.Context) (map[string]string, error) {
+	out, err := exec.CommandContext(ctx, r.server.binary, "sql", "--admin", r.api.base, "--format", "csv", classicQuery).Output()
+	if err != nil {
+		return nil, fmt.Errorf("milliard sql: %w", err)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(out)).ReadAll()
+	if err != nil || len(rows) == 0 {
+		return nil, fmt.Errorf("milliard sql: answer %.200q: %w", out, err)
+	}
+	types := map[string]string{"1": "impression", "2": "click", "3": "conversion"}
+	sums := map[string]string{}
+	for _, row := range rows[1:] {
+		whole, _, _ := strings.Cut(row[2], ".") // increments are fractions; here every one is 1
+		sums[row[0]+" "+types[row[1]]] = whole
+	}
+	return sums, nil
+}
+
+// agree compares what reports, live counters and the classic table say of a tenant with what SQL says.
+func (r *run) agree(ctx context.Context, tenant string, want map[kind]int64, classic map[string]string) error {
 	kinds := slices.SortedFunc(maps.Keys(want), func(a, b kind) int {
 		return strings.Compare(a.typ+" "+a.class, b.typ+" "+b.class)
 	})
@@ -173,6 +201,17 @@ func (r *run) agree(ctx context.Context, tenant string, want map[kind]int64) err
 		d.text(name+", report", reported[k], strconv.FormatInt(want[k], 10))
 	}
 	d.number(tenant+", lines of the report", int64(len(reported)), int64(len(kinds)))
+	totals, err := r.api.totals(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	for _, typ := range []string{"impression", "click", "conversion"} {
+		valid := strconv.FormatInt(want[kind{typ, "valid"}], 10)
+		d.text(tenant+" "+typ+", total of the report", totals[typ+"s"].String(), valid)
+		if got := classic[tenant+" "+typ]; got != "" || valid != "0" {
+			d.text(tenant+" "+typ+", milliard sql", got, valid)
+		}
+	}
 	return d.err()
 }
 

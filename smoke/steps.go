@@ -362,6 +362,9 @@ func (r *run) redirects(ctx context.Context) error {
 	var d diff
 	valid := s.of(clicksTenant, "click", "valid")
 	d.number("clicks that were redirected", valid, want.clicks-want.refused)
+	d.only(s, clicksTenant, map[kind]int64{{"click", "valid"}: want.clicks - want.refused})
+	d.number("redirects in the client's log", summary.redirects, want.clicks-want.refused)
+	d.number("answers in the client's log", summary.answers, want.clicks-want.refused)
 	d.number("lines that replay reports as no event", summary.skipped, want.heartbeats)
 	d.number("clicks that replay reports as refused", summary.refused, want.refused)
 	if err := d.err(); err != nil {
