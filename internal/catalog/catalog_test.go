@@ -343,6 +343,37 @@ func TestArchivedEntityComesBackWithItsID(t *testing.T) {
 	}
 }
 
+func TestPausedTenantCountsNothing(t *testing.T) {
+	s := mustApply(t, Empty(), mustParse(t, network))
+	s = mustApply(t, s, mustParse(t, `{"tenants":[{"key":"acme","status":"paused"}]}`))
+	c, _ := acme(t, s).Campaign([]byte("45061"))
+	if acme(t, s).Live(c) {
+		t.Error("its campaign is live")
+	}
+	if _, _, ok := s.APIKey(HashSecret([]byte("mk_0123456789abcdef"))); ok {
+		t.Error("its API key is good")
+	}
+}
+
+func TestLookupsDoNotAllocate(t *testing.T) {
+	s := mustApply(t, Empty(), mustParse(t, network))
+	v := acme(t, s)
+	key, hash := []byte("45061"), [32]byte{1}
+	if n := testing.AllocsPerRun(1000, func() {
+		v.Campaign(key)
+		v.Banner(1, key)
+		v.Affiliate(key)
+		v.Advertiser(key)
+		v.Goal(key)
+		v.EventType(key)
+		v.Prices(event.Impression, 1, 1, 1, 0)
+		s.APIKeyByHash(hash)
+		s.TenantByHost("track.acme.example")
+	}); n >= 1 {
+		t.Errorf("%.1f allocations", n)
+	}
+}
+
 func TestFoldRefusesBrokenRecords(t *testing.T) {
 	s := mustApply(t, Empty(), mustParse(t, network))
 	for name, c := range map[string]Change{

@@ -87,7 +87,6 @@ func (s *Snapshot) TenantByHost(host string) (*View, bool) {
 
 // DefaultTenant is the tenant with the lowest id.
 func (s *Snapshot) DefaultTenant() (*View, bool) {
-	var first *View
 	if s.tenants != nil {
 		for _, p := range s.tenants.pages {
 			for i := 0; p != nil && i < pageSize; i++ {
@@ -97,10 +96,10 @@ func (s *Snapshot) DefaultTenant() (*View, bool) {
 			}
 		}
 	}
-	return first, first != nil
+	return nil, false
 }
 
-// APIKey finds an active API key by the hex SHA-256 of its secret.
+// APIKey finds an active API key of an active tenant by the hex SHA-256 of its secret.
 func (s *Snapshot) APIKey(hashHex string) (tenant event.TenantID, key *APIKey, ok bool) {
 	var hash [32]byte
 	if len(hashHex) != hex.EncodedLen(len(hash)) {
@@ -112,13 +111,16 @@ func (s *Snapshot) APIKey(hashHex string) (tenant event.TenantID, key *APIKey, o
 	return s.APIKeyByHash(hash)
 }
 
-// APIKeyByHash finds an active API key by the SHA-256 of its secret.
+// APIKeyByHash finds an active API key of an active tenant by the SHA-256 of its secret.
 func (s *Snapshot) APIKeyByHash(hash [32]byte) (tenant event.TenantID, key *APIKey, ok bool) {
 	if s.apiKeys == nil {
 		return 0, nil, false
 	}
 	ref, ok := s.apiKeys.byHash[hash]
 	if !ok || ref.key.Status != Active {
+		return 0, nil, false
+	}
+	if v := s.tenants.byID(uint32(ref.tenant)); v == nil || !v.open() {
 		return 0, nil, false
 	}
 	return ref.tenant, ref.key, true

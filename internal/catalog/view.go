@@ -37,14 +37,17 @@ func (v *View) CampaignByID(id event.CampaignID) (*Campaign, bool) {
 	return found(v.campaigns.byID(uint32(id)))
 }
 
-// Live says whether events of the campaign count: it and its advertiser are active.
+// Live says whether events of the campaign count: it, its advertiser and its tenant are active.
 func (v *View) Live(c *Campaign) bool {
-	if c.Status != Active {
+	if c.Status != Active || !v.open() {
 		return false
 	}
 	a := v.advertisers.byID(uint32(c.Advertiser))
 	return a != nil && a.Status == Active
 }
+
+// open says whether the tenant may send and count anything.
+func (v *View) open() bool { return v.info.Status != Paused && v.info.Status != Archived }
 
 // Banner finds a banner of a campaign by its key.
 func (v *View) Banner(campaign event.CampaignID, key []byte) (*Banner, bool) {
