@@ -62,9 +62,9 @@ func checkText(field, s string, limit int) error {
 	return nil
 }
 
-func checkCurrency(field, s string) error {
+func checkCurrency(s string) error {
 	if len(s) != 3 || strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		return badField(field, "%.20q is not a currency code of three capital letters", s)
+		return badField("currency", "%.20q is not a currency code of three capital letters", s)
 	}
 	return nil
 }

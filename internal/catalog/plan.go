@@ -97,8 +97,7 @@ func (w *plan) try(kind, key string, f func() error) bool {
 		return true
 	}
 	p := &Problem{Tenant: w.key, Kind: kind, Key: key, Msg: err.Error()}
-	var fe *fieldError
-	if errors.As(err, &fe) {
+	if fe, ok := errors.AsType[*fieldError](err); ok {
 		p.Field, p.Msg = fe.field, fe.msg
 	}
 	w.problems = append(w.problems, p)
@@ -210,7 +209,7 @@ func (w *plan) tenantItself(d *TenantDoc) error {
 		t.Host = normalHost(*d.Host)
 	}
 	if err := firstOf(
-		checkText("name", t.Name, MaxName), checkCurrency("currency", t.Currency), checkStatus(t.Status),
+		checkText("name", t.Name, MaxName), checkCurrency(t.Currency), checkStatus(t.Status),
 	); err != nil {
 		return err
 	}

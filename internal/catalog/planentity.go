@@ -53,7 +53,7 @@ func (w *plan) advertiser(d *AdvertiserDoc) error {
 	set(&a.Status, d.Status)
 	set(&a.Currency, d.Currency)
 	if a.Currency != "" {
-		if err := checkCurrency("currency", a.Currency); err != nil {
+		if err := checkCurrency(a.Currency); err != nil {
 			return err
 		}
 	}
@@ -198,7 +198,7 @@ func (w *plan) currency(d *CampaignDoc, was, c *Campaign) error {
 		set(&c.Currency, a.Currency)
 	}
 	set(&c.Currency, d.Currency)
-	return checkCurrency("currency", c.Currency)
+	return checkCurrency(c.Currency)
 }
 
 func landings(d *CampaignDoc, c *Campaign) error {

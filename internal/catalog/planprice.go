@@ -92,7 +92,7 @@ func (p *Price) terms(d *PriceDoc) error {
 	carried := p.Model == CarriedCPM || p.Model == CarriedCPC || p.Model == CarriedCPA
 	switch {
 	case d.Goal != "" && t != event.Conversion:
-		return badField("goal", "cannot limit %s, which pays for a %s", p.Model, typeName(t))
+		return badField("goal", "cannot limit %s, which does not pay for conversions", p.Model)
 	case carried && d.Rate != nil && *d.Rate != 0:
 		return badField("rate", "is carried by the event for %s", p.Model)
 	case !carried && d.Rate == nil:
@@ -110,16 +110,6 @@ func (p *Price) terms(d *PriceDoc) error {
 		return badField("rate", "is more than 100 percent")
 	}
 	return nil
-}
-
-func typeName(t event.Type) string {
-	switch t {
-	case event.Impression:
-		return "impression"
-	case event.Click:
-		return "click"
-	}
-	return "conversion"
 }
 
 // scope turns the names that limit a rule into ids.
@@ -166,5 +156,5 @@ func (w *plan) priceCurrency(d *PriceDoc, p *Price) error {
 		set(&p.Currency, c.Currency)
 	}
 	set(&p.Currency, d.Currency)
-	return checkCurrency("currency", p.Currency)
+	return checkCurrency(p.Currency)
 }

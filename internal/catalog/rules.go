@@ -1,6 +1,10 @@
 package catalog
 
-import "milliard/internal/event"
+import (
+	"maps"
+
+	"milliard/internal/event"
+)
 
 // scope is what a price rule is limited to; zero means any.
 type scope struct {
@@ -156,9 +160,7 @@ func (r *rules) change(e *edit, p *Price, add bool) {
 		shard = &ruleShard{owner: e, scopes: make(map[scope]ruleSet)}
 	case shard.owner != e:
 		c := &ruleShard{owner: e, scopes: make(map[scope]ruleSet, len(shard.scopes)+1)}
-		for k, v := range shard.scopes {
-			c.scopes[k] = v
-		}
+		maps.Copy(c.scopes, shard.scopes)
 		shard = c
 	}
 	tr.shards[n] = shard

@@ -1,6 +1,10 @@
 package catalog
 
-import "github.com/zeebo/xxh3"
+import (
+	"maps"
+
+	"github.com/zeebo/xxh3"
+)
 
 // edit is the right to change nodes in place. Every Apply makes its own: nodes that carry it were made by this Apply
 // and nobody else has seen them yet; all other nodes are shared with older snapshots and are copied first.
@@ -135,9 +139,7 @@ func (t *table[T]) put(e *edit, id, scope uint32, key string, row *T) {
 		s = &shard{owner: e, ids: make(map[string]uint32)}
 	case s.owner != e:
 		c := &shard{owner: e, ids: make(map[string]uint32, len(s.ids)+1)}
-		for k, v := range s.ids {
-			c.ids[k] = v
-		}
+		maps.Copy(c.ids, s.ids)
 		s = c
 	}
 	t.keys[n] = s

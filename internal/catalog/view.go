@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"slices"
 
 	"milliard/internal/event"
 )
@@ -170,12 +171,7 @@ func (a *Advertiser) CheckPostbackKey(given []byte) bool {
 
 // Can says whether the key may do something.
 func (k *APIKey) Can(r Right) bool {
-	for _, have := range k.Rights {
-		if have == r {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(k.Rights, r)
 }
 
 func found[T any](p *T) (*T, bool) { return p, p != nil }

@@ -27,11 +27,10 @@ const (
 // available it waits and tries again. It also notices records that are stored but not yet in force here, because the
 // journal's answer was lost, and brings them into force.
 func (c *Control) Project(ctx context.Context, l Projector) error {
-	err := c.project(ctx, l)
-	if ctx.Err() != nil {
-		return nil
+	if err := c.project(ctx, l); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil // told to stop; what it was doing then is done again at the next start
 }
 
 func (c *Control) project(ctx context.Context, l Projector) error {
