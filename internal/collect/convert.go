@@ -13,7 +13,7 @@ import (
 
 // Bounds of what one event may carry. They keep any sum of a cell far below the range of int64 millionths.
 const (
-	maxIncrement = 1_000_000 * event.One
+	maxIncrement = 10_000_000 * event.One
 	maxAmount    = 1_000_000_000 * event.One
 )
 
@@ -260,7 +260,7 @@ func checkIncrement(n event.Micros) (event.Micros, string) {
 	case n < 0:
 		return 0, "must not be negative"
 	case n > maxIncrement:
-		return 0, "must not be above 1000000"
+		return 0, "must not be above 10000000"
 	}
 	return n, ""
 }
