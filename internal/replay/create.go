@@ -157,7 +157,11 @@ func apply(ctx context.Context, o *Options, doc *catalog.Document) (*Created, re
 		Updated int                `json:"updated"`
 		Refused []*catalog.Problem `json:"refused"`
 	}
-	if err := postJSON(ctx, o, o.Admin+"/v1/catalog/apply?"+q.Encode(), body, &out); err != nil {
+	// Applying a document twice is applying it once, so a server that is away is waited for.
+	err = persist(ctx, o.Patience, func(error) {}, func() error {
+		return postJSON(ctx, o, o.Admin+"/v1/catalog/apply?"+q.Encode(), body, &out)
+	})
+	if err != nil {
 		return nil, nil, fmt.Errorf("catalog: %w", err)
 	}
 	r := refusals{}
@@ -185,14 +189,19 @@ func postJSON(ctx context.Context, o *Options, url string, body []byte, out any)
 	if o.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+o.Key)
 	}
+	req.Header.Set("Milliard-Actor", "replay")
+	req.Header.Set("Milliard-Why", "create what "+o.Map.Name+" names")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errTemporary, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end or given up
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500 {
+		return fmt.Errorf("%w: %s", errTemporary, resp.Status)
 	}
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("%s: %.300s", resp.Status, bytes.TrimSpace(text))
