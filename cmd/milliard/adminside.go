@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -57,9 +58,7 @@ func (a *adminSide) ask(ctx context.Context, method, path string, q url.Values, 
 	if err != nil {
 		return nil, fmt.Errorf("--admin: %w", err)
 	}
-	for name, values := range a.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, a.header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -119,13 +119,13 @@ func (l *line) number(m metric) *big.Int {
 	case mAmount:
 		return &l.amount
 	case mCTR:
-		return ratio(&l.clicks, microsScale, &l.impressions, microsScale)
+		return ratio(&l.clicks, microsScale, &l.impressions)
 	case mCR:
-		return ratio(&l.conversions, microsScale, &l.clicks, microsScale)
+		return ratio(&l.conversions, microsScale, &l.clicks)
 	case mEPC:
-		return ratio(&l.revenue, moneyScale, &l.clicks, microsScale)
+		return ratio(&l.revenue, moneyScale, &l.clicks)
 	case mECPM:
-		return ratio(&l.revenue, moneyScale-3, &l.impressions, microsScale)
+		return ratio(&l.revenue, moneyScale-3, &l.impressions)
 	case mRevenue:
 		return divHalfEven(&l.revenue, pow10(moneyScale-microsScale))
 	case mPayout:

@@ -295,12 +295,12 @@ func (c *counterSet) read(ctx context.Context, tx ledger.Querier, tenant event.T
 		b.WriteString(")")
 	}
 	b.WriteString(") k(i")
-	on := "true"
+	on := []string{"true"}
 	for _, name := range fixed {
 		b.WriteString(", " + name)
-		on += fmt.Sprintf(" AND c.%s = k.%s", name, name)
+		on = append(on, fmt.Sprintf("c.%s = k.%s", name, name))
 	}
-	fmt.Fprintf(&b, ") ON %s GROUP BY k.i", on)
+	fmt.Fprintf(&b, ") ON %s GROUP BY k.i", strings.Join(on, " AND "))
 
 	rows, err := tx.QueryContext(ctx, b.String())
 	if err != nil {

@@ -84,14 +84,13 @@ func severalCurrencies(names *catalog.View) bool {
 	return false
 }
 
-// ratio divides and rounds half to even at six decimals; nil when the divisor is zero.
-func ratio(a *big.Int, aScale int, b *big.Int, bScale int) *big.Int {
+// ratio divides a, in units of 10⁻ˢᶜᵃˡᵉ, by b, in millionths, and rounds half to even at six decimals; nil when b is zero.
+func ratio(a *big.Int, scale int, b *big.Int) *big.Int {
 	if b.Sign() == 0 {
 		return nil
 	}
-	// a·10⁻ᵃˢ / b·10⁻ᵇˢ in millionths.
 	num, den := new(big.Int).Set(a), new(big.Int).Set(b)
-	if up := microsScale - aScale + bScale; up >= 0 {
+	if up := 2*microsScale - scale; up >= 0 {
 		num.Mul(num, pow10(up))
 	} else {
 		den.Mul(den, pow10(-up))

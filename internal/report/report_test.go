@@ -127,7 +127,7 @@ func TestRefusalsNameWhatIsWrong(t *testing.T) {
 		r           Request
 		field, says string
 	}{
-		{Request{By: []string{"campain"}}, "by", `"campain" is no dimension`},
+		{Request{By: []string{"colour"}}, "by", `"colour" is no dimension`},
 		{Request{By: []string{"day", "hour"}}, "by", "one time grain"},
 		{Request{By: []string{"campaign", "campaign"}}, "by", "twice"},
 		{Request{By: []string{"country", "device"}}, "by", "only one of country, device and sub1"},

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 
 	"milliard/internal/catalog"
@@ -81,12 +82,7 @@ func classWords() string {
 }
 
 func (q *Query) has(d Dim) bool {
-	for _, have := range q.dims {
-		if have == d {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(q.dims, d)
 }
 
 func (q *Query) addFilter(names *catalog.View, d Dim, key string) error {
