@@ -17,6 +17,7 @@ func (s *Server) startDashboard(ctx context.Context, mux *http.ServeMux) error {
 	}
 	d.Register(mux)
 	s.dash = d
+	s.onStop(d.Stop)
 	return d.Start(ctx)
 }
 

@@ -305,7 +305,9 @@ func TestStartRefusesWhatWouldGoWrong(t *testing.T) {
 			}
 		})
 	}
-	if _, err := net.Dial("tcp", strings.TrimPrefix(running.DoorsURL(), "http://")); err != nil {
+	conn, err := net.Dial("tcp", strings.TrimPrefix(running.DoorsURL(), "http://"))
+	if err != nil {
 		t.Fatal("the running server suffered:", err)
 	}
+	conn.Close()
 }
