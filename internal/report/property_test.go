@@ -252,4 +252,3 @@ func (l *plainLine) text() string {
 		plainDecimal(l.get("events"), 0), div(c, i, 0), div(v, c, 0), div(l.revenue, c, 2), div(thousand, i, 2),
 		plainDecimal(l.revenue, 2), plainDecimal(l.payout, 2), plainDecimal(new(big.Rat).Sub(l.revenue, l.payout), 2))
 }
-
