@@ -24,7 +24,7 @@ const (
 // crashGeneration is the generation that leads from a position; parent and child agree on it without talking.
 func crashGeneration(seed uint64, epoch uint64, from ledger.Position) *ledger.Generation {
 	shape := smallShape()
-	shape.Cells, shape.Minute = 400, ledgertest.BaseMinute+int32(from.Flush)
+	shape.Cells, shape.Minute = 200, ledgertest.BaseMinute+int32(from.Flush)
 	return ledgertest.Random(ledgertest.NewRandom(seed+from.Flush), 0, epoch, from, shape)
 }
 
@@ -65,7 +65,7 @@ func TestCrashChild(t *testing.T) {
 }
 
 func TestKillLosesNothing(t *testing.T) {
-	kills := 30
+	kills := 25
 	if testing.Short() {
 		kills = 10
 	}

@@ -271,7 +271,7 @@ func (s Subject) sums(t *testing.T) {
 		r := NewRandom(rapid.Uint64().Draw(rt, "seed"))
 		want := NewTotals()
 		minute := int32(BaseMinute)
-		for range rapid.IntRange(1, 25).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 15).Draw(rt, "steps") {
 			switch rapid.SampledFrom([]string{"flush", "flush", "flush", "compact", "import", "reopen", "durable"}).Draw(rt, "step") {
 			case "flush", "import":
 				lane := r.IntN(2)
