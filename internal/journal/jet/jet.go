@@ -118,16 +118,20 @@ func (j *Journal) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	j.srv.SetLoggerV2(&serverLog{log: j.log, metrics: j.metrics}, false, false, false)
+	log := &serverLog{log: j.log, metrics: j.metrics}
+	j.srv.SetLoggerV2(log, false, false, false)
 	j.srv.Start()
-	return j.ready(ctx)
+	return j.ready(ctx, log)
 }
 
 // ready waits until the server takes connections and JetStream has recovered.
-func (j *Journal) ready(ctx context.Context) error {
+func (j *Journal) ready(ctx context.Context, log *serverLog) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for !j.srv.ReadyForConnections(50*time.Millisecond) || !j.srv.JetStreamEnabled() {
+		if why := log.fatal.Load(); why != nil {
+			return fmt.Errorf("server gave up: %s", *why)
+		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("server is not ready: %w", ctx.Err())
 		}

@@ -133,6 +133,23 @@ func TestTheDirectoryHasOneOwner(t *testing.T) {
 	}
 }
 
+func TestAStoreThatCannotBeOpenedIsAnErrorAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "store"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "store", "jetstream"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := jet.Open(t.Context(), jet.Options{Dir: dir, MaxBytes: 64 << 20}); err == nil {
+		t.Fatal("a file was opened as a store")
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Fatalf("it took %v", took)
+	}
+}
+
 // TestDamageShows flips a byte in the middle of a block, as a bad disk would, and starts again after a crash.
 func TestDamageShows(t *testing.T) {
 	dir := t.TempDir()

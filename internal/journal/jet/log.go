@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 type serverLog struct {
 	log     *slog.Logger
 	metrics *metrics
+	fatal   atomic.Pointer[string] // why the server gave up while it started
 }
 
 func (l *serverLog) Noticef(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
@@ -27,9 +29,14 @@ func (l *serverLog) Errorf(format string, v ...any) {
 }
 
 // Fatalf does not exit: the process is ours.
-func (l *serverLog) Fatalf(format string, v ...any) { l.Errorf(format, v...) }
-func (l *serverLog) Debugf(string, ...any)          {}
-func (l *serverLog) Tracef(string, ...any)          {}
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.Errorf(format, v...)
+	why := fmt.Sprintf(format, v...)
+	l.fatal.Store(&why)
+}
+
+func (l *serverLog) Debugf(string, ...any) {}
+func (l *serverLog) Tracef(string, ...any) {}
 
 func (l *serverLog) write(level slog.Level, format string, v []any) {
 	l.log.Log(context.Background(), level, "nats-server", "line", fmt.Sprintf(format, v...))

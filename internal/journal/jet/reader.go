@@ -45,8 +45,8 @@ func (s *Stream) Read(_ context.Context, from uint64) (journal.Reader, error) {
 	if from == 0 {
 		return nil, errors.New("read from sequence 0")
 	}
-	if err := s.failure(); s.isClosed() {
-		return nil, err
+	if s.isClosed() { // a stream that cannot be written can still be read
+		return nil, s.failure()
 	}
 	r := &reader{s: s, path: fmt.Sprintf(server.JSDirectMsgGetT, s.name), next: from, size: 64 << 10}
 	if err := r.restart(); err != nil {
