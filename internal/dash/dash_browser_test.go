@@ -247,16 +247,20 @@ func TestPagesFitAPhone(t *testing.T) {
 	}
 }
 
-// TestScreenshots writes pictures of the pages into the directory MILLIARD_SCREENSHOTS, for a person to look at.
+// TestScreenshots writes pictures of the pages into the directory MILLIARD_SCREENSHOTS, for a person to look at. They
+// are of the fake's numbers, or of the running server whose admin address is in MILLIARD_SCREENSHOTS_OF.
 func TestScreenshots(t *testing.T) {
 	dir := os.Getenv("MILLIARD_SCREENSHOTS")
 	if dir == "" {
 		t.Skip("skipped: MILLIARD_SCREENSHOTS names no directory")
 	}
-	base := serve(t, busyFake())
+	base := os.Getenv("MILLIARD_SCREENSHOTS_OF")
+	if base == "" {
+		base = serve(t, busyFake())
+	}
 	for _, width := range []int{1280, 390} {
 		b := dashtest.Open(t, width, 844)
-		for name, path := range map[string]string{"live": "/", "range": "/?chart=range&range=7d&grain=day&f=affiliate:coupon-owl", "status": "/status", "empty": "/?tenant=second"} {
+		for name, path := range map[string]string{"live": "/", "range": "/?chart=range&range=7d&grain=day&f=affiliate:coupon-owl", "status": "/status", "empty": "/?range=yesterday&by=sub1"} {
 			for _, scheme := range []string{"light", "dark"} {
 				b.ColorScheme(t, scheme)
 				b.Do(t, "open "+path, chromedp.Navigate(base+path))

@@ -282,6 +282,10 @@ func (d *Dash) live(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // a proxy in front must not collect events
 	control := http.NewResponseController(w)
+	// The server's limit for reading a request would end the stream: it has been read, and nothing more will come.
+	if err := control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return
+	}
 	send := func(b []byte) bool {
 		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return false

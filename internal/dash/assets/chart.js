@@ -5,6 +5,9 @@ import { h } from './dom.js';
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// wholeSteps are the steps of an axis of counts: there is no half an event.
+const wholeSteps = Array.from({ length: 16 }, (_, i) => [1, 2, 5].map((n) => n * 10 ** i)).flat();
+
 // Charts draws specs = [{ key, title, color, format, height }] with data = { times: [unix seconds], series: { key: [] } }.
 export class Charts {
   constructor(box) {
@@ -77,7 +80,7 @@ export class Charts {
     return {
       width: Math.max(this.box.clientWidth, 120),
       height: plot.spec.height + (plot.last ? 24 : 0),
-      padding: [6, 4, plot.last ? 0 : 4, 0],
+      padding: [6, 16, plot.last ? 0 : 4, 0],
       tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), view.dates ? 'UTC' : view.zone),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: many, size: 7 }, sync: { key: this.sync.key } },
@@ -87,7 +90,7 @@ export class Charts {
       },
       axes: [
         { ...axis, show: plot.last, size: 24, space: 64, grid: { show: false }, values: timeValues(view) },
-        { ...axis, size: 52, gap: 6, space: 30, values: (_, splits) => splits.map((v) => plot.spec.axis(v)) },
+        { ...axis, size: 52, gap: 6, space: 30, incrs: plot.spec.whole ? wholeSteps : undefined, values: (_, splits) => splits.map((v) => plot.spec.axis(v)) },
       ],
       series: [{}, series],
       hooks: { setCursor: [() => this.read(plot)] },

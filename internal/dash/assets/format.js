@@ -38,7 +38,8 @@ export const money = (text) => decimal(text, 2);
 // price writes small amounts, such as earnings per click, with enough places to tell them apart.
 export function price(text) {
   if (text === null || text === undefined) return '–';
-  return decimal(text, Math.abs(Number(text)) < 1 ? 4 : 2);
+  const size = Math.abs(Number(text));
+  return decimal(text, size > 0 && size < 1 ? 4 : 2);
 }
 
 export function rate(perSecond) {

@@ -11,6 +11,11 @@ export class Live {
     this.timer = setInterval(() => this.watch(), 2000);
     addEventListener('pagehide', () => this.close());
     addEventListener('pageshow', (e) => { if (e.persisted) this.open(this.tenant); });
+    // A browser opens only a few connections to one server: a page that nobody sees must not hold one.
+    document.addEventListener('visibilitychange', () => {
+      if (document.hidden) this.close();
+      else if (!this.source) this.open(this.tenant);
+    });
   }
 
   open(tenant) {

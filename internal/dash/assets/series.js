@@ -2,7 +2,7 @@
 
 import { count, grains, money, short, timeLabel } from './format.js';
 
-const spec = (key, title, height, format = count) => ({ key, title, height, format, color: `--${key === 'profit' ? 'other' : key}`, axis: short });
+const spec = (key, title, height, format = count) => ({ key, title, height, format, color: `--${key === 'profit' ? 'other' : key}`, axis: short, whole: format === count });
 
 // liveView is the last hour, minute by minute, from the live stream.
 export function liveView(live, message, zone) {
