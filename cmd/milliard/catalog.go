@@ -193,7 +193,7 @@ func (h *catalogHistoryCmd) Run(ctx context.Context, out io.Writer, c *catalogCm
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "VERSION\tTIME\tACTOR\tCHANGE\tTENANT\tKEY\tWHY") // Flush reports what went wrong
-	for _, e := range page.Items {
+	for _, e := range page.Items[:min(h.Limit, len(page.Items))] {               // the server ends with a whole record
 		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\t%s %s\t%s\t%s\t%s\n", e.Seq,
 			time.UnixMilli(e.At).UTC().Format(time.RFC3339), e.Actor, e.Op, e.Kind, e.Tenant, e.Key, e.Why)
 	}
@@ -207,7 +207,7 @@ type catalogKeyCmd struct {
 
 type catalogKeyCreateCmd struct {
 	Name   string   `arg:"" help:"Name of the key."`
-	Rights []string `help:"What it may do: ingest, backfill, read, catalog." default:"ingest" placeholder:"RIGHT"`
+	Rights []string `name:"right" aliases:"rights" help:"What it may do: ingest, backfill, read, catalog." default:"ingest" placeholder:"RIGHT"`
 }
 
 // Run makes an API key. Only the secret goes to standard output, so that a script can take it.
