@@ -20,7 +20,9 @@ var seeds = flag.Int("journal.seeds", 300, "random histories of the producer")
 // history is one random run: events come, the journal fails in all its ways, processes die and start again.
 type history struct {
 	t       *testing.T
-	rnd     *rand.Rand
+	rnd     *rand.Rand // of the test
+	faults  *rand.Rand // of the appending goroutine
+	names   *rand.Rand // of the producer
 	journal *mem.Journal
 	stream  *mem.Stream
 	p       *journal.Producer
@@ -34,24 +36,24 @@ type sent struct {
 
 func (h *history) Read(b []byte) (int, error) {
 	for i := range b {
-		b[i] = byte(h.rnd.Uint32())
+		b[i] = byte(h.names.Uint32())
 	}
 	return len(b), nil
 }
 
 // fault is what the next append meets.
 func (h *history) fault(string, uint64, []byte) mem.Fault {
-	f := mem.Fault{Delay: time.Duration(h.rnd.IntN(5)) * time.Millisecond}
-	switch n := h.rnd.IntN(100); {
+	f := mem.Fault{Delay: time.Duration(h.faults.IntN(5)) * time.Millisecond}
+	switch n := h.faults.IntN(100); {
 	case n < 60:
 	case n < 92:
-		f.Action = []mem.Action{mem.LoseAck, mem.LoseMessage, mem.Late, mem.Full}[h.rnd.IntN(4)]
+		f.Action = []mem.Action{mem.LoseAck, mem.LoseMessage, mem.Late, mem.Full}[h.faults.IntN(4)]
 	case n < 95:
 		f.Action = mem.Twice
 	case n < 97:
-		f.Action = []mem.Action{mem.Stop, mem.StopAfterSave}[h.rnd.IntN(2)]
+		f.Action = []mem.Action{mem.Stop, mem.StopAfterSave}[h.faults.IntN(2)]
 	default:
-		f.Delay = time.Duration(h.rnd.IntN(20)) * time.Second // beyond the attempt's timeout, sometimes
+		f.Delay = time.Duration(h.faults.IntN(20)) * time.Second // beyond the attempt's timeout, sometimes
 	}
 	return f
 }
@@ -176,7 +178,10 @@ func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(*seeds) {
 		ok := t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := &history{t: t, rnd: rand.New(rand.NewPCG(seed, 1))}
+				h := &history{
+					t: t, rnd: rand.New(rand.NewPCG(seed, 1)), faults: rand.New(rand.NewPCG(seed, 2)),
+					names: rand.New(rand.NewPCG(seed, 3)),
+				}
 				h.journal = mem.Open(mem.Options{OnAppend: h.fault})
 				h.start()
 				h.run()
