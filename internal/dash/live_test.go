@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,26 +31,48 @@ func twoTenants(t *testing.T) *catalog.Snapshot {
 	return s
 }
 
-// newDash returns a dashboard whose live counts the test may change, and its mux.
-func newDash(t *testing.T, points *[]LivePoint, fail *error) (*Dash, *http.ServeMux) {
+// source is live counts that a test changes while they are read.
+type source struct {
+	mu     sync.Mutex
+	points []LivePoint
+	err    error
+	reads  int
+}
+
+func (s *source) add(points ...LivePoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.points = append(s.points, points...)
+}
+
+func (s *source) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *source) live(context.Context, int64) (LiveSnapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads++
+	if s.err != nil {
+		return LiveSnapshot{}, s.err
+	}
+	return LiveSnapshot{AsOf: time.Now(), Lag: time.Second, Position: 7, Points: slices.Clone(s.points)}, nil
+}
+
+// newDash returns a dashboard over live counts that the test may change, and its mux.
+func newDash(t *testing.T, points ...LivePoint) (*Dash, *http.ServeMux, *source) {
 	t.Helper()
-	s := twoTenants(t)
-	d, err := New(Config{
-		Catalog: func() *catalog.Snapshot { return s }, MaxSubscribers: 3, Simulated: true,
-		Live: func(context.Context, int64) (LiveSnapshot, error) {
-			if fail != nil && *fail != nil {
-				return LiveSnapshot{}, *fail
-			}
-			return LiveSnapshot{AsOf: time.Now(), Lag: time.Second, Position: 7, Points: slices.Clone(*points)}, nil
-		},
-		Log: slog.New(slog.DiscardHandler),
-	})
+	names := twoTenants(t)
+	src := &source{points: points}
+	d, err := New(Config{Catalog: func() *catalog.Snapshot { return names }, MaxSubscribers: 3, Simulated: true, Live: src.live})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
 	d.Register(mux)
-	return d, mux
+	return d, mux, src
 }
 
 // next receives one event of a subscriber.
@@ -76,11 +98,9 @@ func point(tenant event.TenantID, kind event.Type, class event.Class, ago int64,
 
 func TestStreamSendsTheWindowOnceAndThenWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		points := []LivePoint{
+		d, _, src := newDash(t,
 			point(1, event.Impression, event.Valid, 3, 10), point(1, event.Impression, event.Valid, 0, 5), point(1, event.Click, event.Duplicate, 0, 2),
-			point(1, 64, event.Valid, 1, 9), point(2, event.Click, event.Valid, 0, 100), point(1, event.Click, event.Valid, 90, 1000),
-		}
-		d, _ := newDash(t, &points, nil)
+			point(1, 64, event.Valid, 1, 9), point(2, event.Click, event.Valid, 0, 100), point(1, event.Click, event.Valid, 90, 1000))
 		if err := d.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +127,7 @@ func TestStreamSendsTheWindowOnceAndThenWhatChanged(t *testing.T) {
 			t.Errorf("the running minute: %v", got)
 		}
 
-		points = append(points, point(1, event.Impression, event.Valid, 0, 20))
+		src.add(point(1, event.Impression, event.Valid, 0, 20))
 		_, m = next(t, sub)
 		if m.Full || m.Rates["impression"] != 20 {
 			t.Errorf("second message: full %v, rates %v", m.Full, m.Rates)
@@ -130,8 +150,7 @@ func TestStreamSendsTheWindowOnceAndThenWhatChanged(t *testing.T) {
 
 func TestASlowSubscriberIsDroppedAndOthersAreNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		points := []LivePoint{point(1, event.Click, event.Valid, 0, 1)}
-		d, _ := newDash(t, &points, nil)
+		d, _, _ := newDash(t, point(1, event.Click, event.Valid, 0, 1))
 		if err := d.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -165,9 +184,8 @@ func TestASlowSubscriberIsDroppedAndOthersAreNot(t *testing.T) {
 
 func TestTroubleIsToldAndTheWindowComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		points := []LivePoint{point(1, event.Click, event.Valid, 0, 1)}
-		fail := errors.New("the ledger is away: /secret/path")
-		d, _ := newDash(t, &points, &fail)
+		d, _, src := newDash(t, point(1, event.Click, event.Valid, 0, 1))
+		src.fail(errors.New("the ledger is away"))
 		if err := d.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -176,15 +194,15 @@ func TestTroubleIsToldAndTheWindowComesAgain(t *testing.T) {
 		if kind, _ := next(t, sub); kind != "trouble" {
 			t.Errorf("event %s while the ledger is away", kind)
 		}
-		fail = nil
+		src.fail(nil)
 		if _, m := next(t, sub); !m.Full {
 			t.Error("the first good message is not the whole window")
 		}
-		fail = errors.New("again")
+		src.fail(errors.New("again"))
 		for range int(liveMemory/time.Second) + 1 {
 			next(t, sub)
 		}
-		fail = nil
+		src.fail(nil)
 		if _, m := next(t, sub); !m.Full || m.Rates != nil {
 			t.Errorf("after a long outage: full %v, rates %v", m.Full, m.Rates)
 		}
@@ -193,18 +211,7 @@ func TestTroubleIsToldAndTheWindowComesAgain(t *testing.T) {
 
 func TestNobodyListeningMeansNothingIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reads := 0
-		s := twoTenants(t)
-		d, err := New(Config{
-			Catalog: func() *catalog.Snapshot { return s },
-			Live: func(context.Context, int64) (LiveSnapshot, error) {
-				reads++
-				return LiveSnapshot{}, nil
-			},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		d, _, src := newDash(t)
 		if err := d.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -212,15 +219,14 @@ func TestNobodyListeningMeansNothingIsRead(t *testing.T) {
 		if err := d.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if reads != 0 {
-			t.Errorf("%d readings for nobody", reads)
+		if src.reads != 0 {
+			t.Errorf("%d readings for nobody", src.reads)
 		}
 	})
 }
 
 func TestStreamOverHTTP(t *testing.T) {
-	points := []LivePoint{point(1, event.Click, event.Valid, 0, 1)}
-	d, mux := newDash(t, &points, nil)
+	d, mux, _ := newDash(t, point(1, event.Click, event.Valid, 0, 1))
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +272,7 @@ func TestStreamOverHTTP(t *testing.T) {
 }
 
 func TestPagesAreLockedDown(t *testing.T) {
-	_, mux := newDash(t, &[]LivePoint{}, nil)
+	_, mux, _ := newDash(t)
 	get := func(path string, header ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		if len(header) == 2 {
