@@ -147,7 +147,7 @@ func (m *merger) result() *Result {
 	q := m.q
 	res := &Result{
 		From: minuteTime(q.from, q.zone), To: minuteTime(q.to, q.zone), Zone: q.zone.String(), Time: "received",
-		RowCount: len(m.lines), Rows: []Row{}, CurrencyTotals: []Row{}, Warnings: []string{},
+		RowCount: len(m.lines), Rows: []Row{}, CurrencyTotals: []Row{}, Warnings: q.notes,
 	}
 	if q.occurred {
 		res.Time = "occurred"

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -94,6 +95,7 @@ type Query struct {
 	limit    int
 	order    []order
 	columns  []column
+	notes    []string // what was understood differently from the words
 }
 
 // filter is the allowed values of one dimension; unused when both are nil.
@@ -143,7 +145,7 @@ func Parse(r Request, names *catalog.View, now time.Time) (*Query, error) {
 	case q.limit < 0 || q.limit > MaxLimit:
 		return nil, bad("limit", "must be 1 to %d", MaxLimit)
 	}
-	if err := q.checkTables(); err != nil {
+	if err := q.checkTables(r); err != nil {
 		return nil, err
 	}
 	q.columns = q.makeColumns()
@@ -217,7 +219,7 @@ func (q *Query) useRollup(field string, d Dim) error {
 }
 
 // checkTables refuses what no table holds and says what is possible instead.
-func (q *Query) checkTables() error {
+func (q *Query) checkTables(r Request) error {
 	const quarter = 15
 	what := ""
 	switch {
@@ -230,6 +232,9 @@ func (q *Query) checkTables() error {
 	default:
 		return nil
 	}
+	if err := q.widen(r, what, quarter); err != nil {
+		return err
+	}
 	switch {
 	case q.grain == Minute:
 		return bad("by", "%s is counted in quarters of an hour; use 15min or coarser", what)
@@ -239,6 +244,28 @@ func (q *Query) checkTables() error {
 		return bad("to", "%s is counted in quarters of an hour; %s is not on one", what, minuteText(q.to))
 	case !aligned(q.grain, q.periods, quarter):
 		return bad("zone", "%s is counted in quarters of an hour, and %s is not a multiple of them from UTC then", what, q.zone)
+	}
+	return nil
+}
+
+// widen moves ends that were given relative to now out to whole units, and notes it: "two hours ago" is not meant to the
+// minute, an instant is.
+func (q *Query) widen(r Request, what string, unit int64) error {
+	from, to := q.from, q.to
+	if _, relative := parseAgo(r.From); relative {
+		from = floorDiv(from, unit) * unit
+	}
+	if _, relative := parseAgo(r.To); relative {
+		to = -floorDiv(-to, unit) * unit
+	}
+	if from == q.from && to == q.to {
+		return nil
+	}
+	q.from, q.to = from, to
+	q.notes = append(q.notes, fmt.Sprintf("%s is counted in quarters of an hour: the range was widened to %s to %s", what, minuteText(from), minuteText(to)))
+	var err error
+	if q.periods, err = periods(q.zone, from, to); err != nil {
+		return bad("zone", "%v; use UTC", err)
 	}
 	return nil
 }

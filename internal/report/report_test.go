@@ -196,6 +196,14 @@ func TestAPriceThatIsNotInTheCatalogIsSaid(t *testing.T) {
 	}
 }
 
+func TestRelativeRangesAreWidenedWhereQuartersAreCounted(t *testing.T) {
+	s, names := scene(t, false)
+	res := ask(t, s, names, Request{By: []string{"country"}, From: "-100m", To: "now"})
+	if got := res.From.UTC().Format("15:04") + " " + res.To.UTC().Format("15:04"); got != "08:15 10:15" || len(res.Warnings) != 1 {
+		t.Errorf("range %s, warnings %q", got, res.Warnings)
+	}
+}
+
 func TestWhereSplitsAtDimensionsOnly(t *testing.T) {
 	for in, want := range map[string]string{
 		"campaign:1,affiliate:x":  "campaign:1|affiliate:x",
