@@ -123,7 +123,7 @@ type Value struct {
 	Query  Names             `yaml:"query"`  // first of these query parameters of a URL cell that is not empty
 	URL    string            `yaml:"url"`    // part of a URL cell: host or path
 	Regexp string            `yaml:"regexp"` // first group, or the match
-	Null   Names             `yaml:"null"`   // texts that mean "nothing"
+	Empty  Names             `yaml:"empty"`  // texts that mean "nothing"
 	Lower  bool              `yaml:"lower"`
 	Negate bool              `yaml:"negate"` // a decimal with the other sign
 	Map    map[string]string `yaml:"map"`    // translation of values
@@ -259,9 +259,25 @@ func (m *Map) digest(text []byte) error {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return fmt.Errorf("map: %w", err)
 	}
+	if err := checkKeys(&doc); err != nil {
+		return err
+	}
 	h := sha256.New()
 	writeCanonical(h, &doc, []string{"name", "description", "create", "expect"})
 	h.Sum(m.sum[:0])
+	return nil
+}
+
+// checkKeys refuses keys that YAML reads as nothing or as a truth value: they would be lost without a word.
+func checkKeys(n *yaml.Node) error {
+	for i, c := range n.Content {
+		if n.Kind == yaml.MappingNode && i%2 == 0 && (c.ShortTag() == "!!null" || c.ShortTag() == "!!bool") {
+			return fmt.Errorf("map: line %d: the key %s is not a text; put it in quotes", c.Line, c.Value)
+		}
+		if err := checkKeys(c); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

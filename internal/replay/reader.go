@@ -140,7 +140,17 @@ type lines struct {
 	in *bufio.Reader
 }
 
+// next returns the next line that is not blank: blank ones are no rows, as in CSV.
 func (l *lines) next() ([]byte, error) {
+	for {
+		line, err := l.one()
+		if err != nil || len(bytes.TrimSpace(line)) > 0 {
+			return line, err
+		}
+	}
+}
+
+func (l *lines) one() ([]byte, error) {
 	line, err := l.in.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
 		for errors.Is(err, bufio.ErrBufferFull) {

@@ -176,7 +176,7 @@ func (s *Summary) Write(w io.Writer) error {
 		group(s.Rows), group(s.Events), s.Seconds, group(int64(s.Rate)))
 	for _, t := range slices.Sorted(maps.Keys(s.Types)) {
 		sum := s.Types[t]
-		fmt.Fprintf(&b, "  %-20s %14s", t, group(sum.Events))
+		fmt.Fprintf(&b, "%14s  %s", group(sum.Events), t)
 		if n := sum.N(); n != strconv.FormatInt(sum.Events, 10) {
 			fmt.Fprintf(&b, "  n %s", n)
 		}
@@ -218,7 +218,7 @@ func writeCounts(b *strings.Builder, title string, total int64, by map[string]in
 	}
 	fmt.Fprintf(b, "%s %s\n", title, group(total))
 	for _, key := range slices.Sorted(maps.Keys(by)) {
-		fmt.Fprintf(b, "  %-20s %14s\n", key, group(by[key]))
+		fmt.Fprintf(b, "%14s  %s\n", group(by[key]), key)
 	}
 }
 

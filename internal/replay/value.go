@@ -93,10 +93,10 @@ func compileValue(t *table, v *Value) (*value, error) {
 		return nil, err
 	}
 	add := func(s step) { out.steps = append(out.steps, s) }
-	if len(v.Null) > 0 {
-		null := slices.Clone(v.Null)
+	if len(v.Empty) > 0 {
+		empty := slices.Clone(v.Empty)
 		add(func(s string) (string, error) {
-			if slices.Contains(null, s) {
+			if slices.Contains(empty, s) {
 				return "", nil
 			}
 			return s, nil
@@ -133,8 +133,8 @@ func compileValue(t *table, v *Value) (*value, error) {
 			return m[min(1, len(m)-1)], nil
 		})
 	}
-	if len(v.Null) > 0 && len(out.steps) > 1 {
-		add(out.steps[0]) // what a path or a parameter held may be a null as well
+	if len(v.Empty) > 0 && len(out.steps) > 1 {
+		add(out.steps[0]) // what a path or a parameter held may mean nothing as well
 	}
 	if v.Lower {
 		add(func(s string) (string, error) { return strings.ToLower(s), nil })
