@@ -126,10 +126,10 @@ func (b *Block) AppendMain(dst []byte) []byte {
 		dst = append(dst, b.Import[:]...)
 	}
 	dst = binary.AppendUvarint(dst, uint64(b.N))
-	for c := Col(0); c < firstPIICol; c++ {
+	for c := range firstPIICol {
 		dst = columnar.AppendUints(dst, b.U[c])
 	}
-	for s := Str(0); s < firstPIIStr; s++ {
+	for s := range firstPIIStr {
 		dst = columnar.AppendStrings(dst, &b.S[s])
 	}
 	return dst

@@ -3,7 +3,9 @@ package journal_test
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"hash/crc32"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -131,4 +133,49 @@ func FuzzOpen(f *testing.F) {
 			body = rest
 		}
 	})
+}
+
+// TestTheBytesAreTheOnesThatAreDrawn pins docs/format/batch.md and docs/format/columnar.md.
+func TestTheBytesAreTheOnesThatAreDrawn(t *testing.T) {
+	var rows event.Builder
+	rows.Start(event.Foreign, event.ImportID{})
+	for i, id := range []string{"a", "b"} {
+		rows.Append(&event.Event{
+			Space: event.Foreign, Foreign: []byte(id), Type: event.Click, Time: int64(1000 + i), Tenant: 7,
+			N: -1, UA: []byte("u"), IPHash: uint64(i) << 20,
+		})
+	}
+	msg := journal.AppendBlock(journal.AppendHeader(nil), rows.Block())
+	journal.Seal(msg, &journal.Header{
+		Kind: journal.KindEvents, Spooled: true, Lane: 0x0102, Incarnation: journal.Incarnation{0xAA, 15: 0xBB}, Counter: 3,
+		Events: 2, Received: 0x0506, Catalog: 9, Prev: journal.Hash{0xCC, 31: 0xDD},
+	})
+	const want = "4d4c4431" + "01" + "01" + "0201" + // magic, kind, flags, lane
+		"aa0000000000000000000000000000bb" + "0300000000000000" + "02000000" + // incarnation, counter, events
+		"0605000000000000" + "0900000000000000" + // received, catalog
+		"cc000000000000000000000000000000000000000000000000000000000000dd" // prev
+	if got := hex.EncodeToString(msg[:84]); got != want {
+		t.Errorf("header\n%s\n%s", got, want)
+	}
+	if crc := binary.LittleEndian.Uint32(msg[84:]); crc != crc32.Update(crc32.Checksum(msg[:84], crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), msg[88:]) {
+		t.Errorf("checksum %x", crc)
+	}
+	const wantMain = "01" + "02" + "02" + // version, space, rows
+		"0000" + "0000" + "0200" + "e807010001" + "0700" + // id, id, type, time, tenant
+		"0000" + "0000" + "0000" + "0000" + "0000" + "0000" + "0000" + // advertiser … payout
+		"0100" + "0000" + "0000" + "0000" + "0000" + "0000" + "0000" + "0000" + // n, amount, flags … click time
+		"02" + "0101" + "6162" + "01" + // foreign ids, plain
+		"0000000000" // source, order, subs, ref, referrer are absent
+	const wantPersonal = "01" + "02" + "0004" + "0000000000001000" + // version, rows, IP hash
+		"00" + "01" + "01" + "75" + "00" // IP, user agent, visitor
+	main, personal, rest, ok, err := journal.NextBlock(msg[88:])
+	if err != nil || !ok || len(rest) != 0 {
+		t.Fatal(ok, err)
+	}
+	if got := hex.EncodeToString(main); got != wantMain {
+		t.Errorf("main\n%s\n%s", got, wantMain)
+	}
+	if got := hex.EncodeToString(personal); got != wantPersonal {
+		t.Errorf("personal\n%s\n%s", got, wantPersonal)
+	}
 }

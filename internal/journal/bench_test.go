@@ -78,6 +78,7 @@ func BenchmarkAddAll(b *testing.B) {
 }
 
 func benchAddAll(b *testing.B, l *journal.Lanes, n int) {
+	b.Helper()
 	events := request(n)
 	var tickets []journal.Ticket
 	b.ReportAllocs()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,12 +178,9 @@ func (p *Producer) findPrevious(ctx context.Context) {
 		p.log.Warn("last batch is damaged; its incarnation stays open", "seq", p.last, "err", err)
 		return
 	}
-	for _, c := range p.closing {
-		if c == h.Incarnation {
-			return
-		}
+	if !slices.Contains(p.closing, h.Incarnation) {
+		p.closing = append(p.closing, h.Incarnation)
 	}
-	p.closing = append(p.closing, h.Incarnation)
 }
 
 // rename begins a new incarnation. The old one is closed later if it has stored anything.

@@ -104,17 +104,18 @@ func (s *Stream) applyLocked(a Action, last uint64, data []byte) (uint64, error)
 	case Stop:
 		s.stopLocked()
 		return 0, journal.ErrStopped
-	}
-	s.storeLocked(data)
-	switch a {
 	case LoseAck:
+		s.storeLocked(data)
 		return 0, journal.ErrUnknown
 	case Twice:
 		s.storeLocked(data)
 	case StopAfterSave:
+		s.storeLocked(data)
 		s.stopLocked()
 		return 0, journal.ErrStopped
+	case Store, Full: // Full was answered before
 	}
+	s.storeLocked(data)
 	return last + 1, nil
 }
 
