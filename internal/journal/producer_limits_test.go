@@ -103,7 +103,7 @@ func TestANewProcessClosesTheOldIncarnations(t *testing.T) {
 		t.Fatal(err)
 	}
 	bs := l.batches(t)
-	if k := kinds(bs); k != ".ECC" && k != "ECC" { // a start tick is not needed when an event is faster
+	if k := kinds(bs); k != ".EXX" && k != "EXX" { // a start tick is not needed when an event is faster
 		t.Fatalf("%s", k)
 	}
 	for i, want := range []journal.Incarnation{older, bs[0].head.Incarnation} {

@@ -160,7 +160,7 @@ func rowsOf(t *testing.T, body []byte) (rows []event.Event) {
 func kinds(bs []stored) (s string) {
 	for _, b := range bs {
 		s += map[journal.Kind]string{
-			journal.KindEvents: "E", journal.KindTallies: "T", journal.KindClosed: "C", journal.KindTick: ".",
+			journal.KindEvents: "E", journal.KindTallies: "T", journal.KindClosed: "X", journal.KindTick: ".",
 		}[b.head.Kind]
 	}
 	return s
@@ -267,7 +267,7 @@ func TestFullEndsTheIncarnationAndStoresNothing(t *testing.T) {
 		}
 		l.stop(t)
 		bs := l.batches(t)
-		if kinds(bs) != ".EECE" {
+		if kinds(bs) != ".EEXE" {
 			t.Fatalf("%s", kinds(bs))
 		}
 		if bs[2].head.Incarnation == bs[1].head.Incarnation {
@@ -318,7 +318,7 @@ func TestTalliesOutlastAFullJournalAndDoNotSpin(t *testing.T) {
 		}
 		l.stop(t)
 		bs := l.batches(t)
-		if kinds(bs) != ".ECT" {
+		if kinds(bs) != ".EXT" {
 			t.Fatalf("%s", kinds(bs))
 		}
 		ts, err := journal.DecodeTallies(bs[3].body)
