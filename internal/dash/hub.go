@@ -164,7 +164,6 @@ func (h *hub) read(ctx context.Context) {
 
 // send gives everybody the last reading: the whole window once, and from then on what changed.
 func (h *hub) send(s *LiveSnapshot, since, until int64) {
-
 	names := h.cfg.Catalog()
 	type form struct {
 		tenant event.TenantID

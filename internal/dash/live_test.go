@@ -232,7 +232,7 @@ func TestStreamOverHTTP(t *testing.T) {
 	}
 	server := httptest.NewServer(mux)
 	defer server.Close()
-	open := func(path string) *http.Response {
+	open := func(path string) *http.Response { // closed when the test ends
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)
 		if err != nil {
@@ -245,14 +245,14 @@ func TestStreamOverHTTP(t *testing.T) {
 		t.Cleanup(func() { _ = resp.Body.Close() })
 		return resp
 	}
-	if resp := open("/v1/live?tenant=nobody"); resp.StatusCode != http.StatusNotFound {
+	if resp := open("/v1/live?tenant=nobody"); resp.StatusCode != http.StatusNotFound { //nolint:bodyclose // open closes it when the test ends
 		t.Errorf("an unknown tenant gets %d", resp.StatusCode)
 	}
-	streams := []*http.Response{open("/v1/live"), open("/v1/live?tenant=second"), open("/v1/live?tenant=default")}
+	streams := []*http.Response{open("/v1/live"), open("/v1/live?tenant=second"), open("/v1/live?tenant=default")} //nolint:bodyclose // open closes it when the test ends
 	if kind := streams[0].Header.Get("Content-Type"); kind != "text/event-stream" {
 		t.Errorf("content type %q", kind)
 	}
-	if resp := open("/v1/live"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+	if resp := open("/v1/live"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" { //nolint:bodyclose // open closes it when the test ends
 		t.Errorf("one stream too many gets %d", resp.StatusCode)
 	}
 	lines := bufio.NewScanner(streams[0].Body)

@@ -144,7 +144,6 @@ func TestStatusNamesTheBottleneckAndRenders(t *testing.T) {
 			t.Errorf("a line of %d columns on a terminal of 40", n)
 		}
 	}
-
 }
 
 func TestProfilesAreServed(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 // Names of the stages, in the order in which an event meets them.
 const (
-	Collect = "collect" // a door parses, authenticates and resolves; without the wait for durability
+	Collect = "collect" // one request at a door; busy without the wait for durability
 	Append  = "append"  // one batch from freezing to its acknowledgement
 	Own     = "own"     // one batch read back, checked and folded
 	Flush   = "flush"   // one SQL transaction

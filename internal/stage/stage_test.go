@@ -3,7 +3,6 @@ package stage
 import (
 	"math"
 	"slices"
-	"sort"
 	"sync"
 	"testing"
 	"time"
@@ -45,7 +44,7 @@ func TestQuantilesAreCloseToExactOnes(t *testing.T) {
 			r.Observe(time.Duration(d), 1)
 		}
 		w := s.Snapshot(epoch.Add(time.Second))[0].Last10s
-		sort.Slice(ds, func(i, j int) bool { return ds[i] < ds[j] })
+		slices.Sort(ds)
 		exact := func(q float64) float64 {
 			return millis(time.Duration(ds[max(1, int(math.Ceil(q*float64(len(ds)))))-1]))
 		}

@@ -57,7 +57,7 @@ export class Charts {
     const nodes = view.specs.map((spec, i) => {
       const output = h('output', { 'aria-hidden': 'true' });
       const area = h('div', { class: 'chart-plot', role: 'img' });
-      const node = h('figure', { class: 'sr-none', style: { margin: '0', '--c': `var(${spec.color})` } },
+      const node = h('figure', { style: { margin: '0', '--c': `var(${spec.color})` } },
         h('figcaption', { class: 'chart-head' }, h('i'), h('b', null, spec.title), output), area);
       this.plots.push({ spec, node, area, output, last: i === view.specs.length - 1 });
       return node;

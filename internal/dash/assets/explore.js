@@ -2,7 +2,7 @@
 
 import { h, fill, empty } from './dom.js';
 import { count, dimNames, grains, money, percent, price, timeLabel } from './format.js';
-import { nameCell, noneKey } from './parts.js';
+import { choosable, nameCell, noneKey } from './parts.js';
 
 export const pageRows = 50;
 
@@ -75,9 +75,9 @@ function timeCell(text, choose) {
   return h('button', { type: 'button', class: 'name', title: `Show only ${text}`, dataset: { focus: `time:${text}` }, on: { click: (e) => { e.stopPropagation(); choose(); } } }, timeLabel(text));
 }
 
-// canChoose says whether a row can become a filter: not when it stands for everything that is left over.
+// canChoose says whether a row can become a filter or, where there is only time, a range.
 function canChoose(state, row) {
-  if (state.by) return !String(row[state.by]).startsWith('(unknown ');
+  if (state.by) return choosable(row[state.by]);
   return state.grain === 'day';
 }
 

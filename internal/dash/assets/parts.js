@@ -41,14 +41,18 @@ export function customEvents(totals) {
 
 export const noneKey = '(none)';
 
+// choosable says whether a value can become a filter: not one that the catalog does not know any more.
+export const choosable = (key) => !String(key).startsWith('(unknown ');
+
 // nameCell is the first cell of a row about a dimension's value.
 export function nameCell(dim, row, choose) {
   const key = row[dim];
-  const name = row[`${dim}_name`] || (dim === 'class' ? words(key) : key);
-  const parts = [name, name !== key && dim !== 'class' ? h('small', null, key) : null];
-  if (key === noneKey) return h('span', { class: 'name none' }, 'none');
-  if (!choose) return h('span', { class: 'name' }, parts);
-  return h('button', { type: 'button', class: 'name', title: `Show only ${name}`, dataset: { focus: `${dim}:${key}` }, on: { click: (e) => { e.stopPropagation(); choose(); } } }, parts);
+  const none = key === noneKey;
+  const name = none ? 'none' : row[`${dim}_name`] || (dim === 'class' ? words(key) : key);
+  const parts = [name, name !== key && dim !== 'class' && !none ? h('small', null, key) : null];
+  const look = none ? 'name none' : 'name';
+  if (!choose) return h('span', { class: look }, parts);
+  return h('button', { type: 'button', class: look, title: `Show only ${name}`, dataset: { focus: `${dim}:${key}` }, on: { click: (e) => { e.stopPropagation(); choose(); } } }, parts);
 }
 
 // showTop draws a short list by one dimension.
@@ -61,11 +65,12 @@ export function showTop(box, dim, title, report, choose) {
   const paid = rows.some((r) => Number(r.revenue));
   const measure = rows.some((r) => Number(r.clicks)) ? 'clicks' : rows.some((r) => Number(r.impressions)) ? 'impressions' : 'n';
   const top = Math.max(...rows.map((r) => Number(r[measure])), 1);
-  const body = rows.map((row) => h('tr', { class: 'pickable', on: { click: () => choose(row) } },
-    h('th', { class: 'word', scope: 'row' }, nameCell(dim, row, () => choose(row)),
+  const line = (row, pick) => h('tr', { class: pick ? 'pickable' : '', on: pick ? { click: pick } : {} },
+    h('th', { class: 'word', scope: 'row' }, nameCell(dim, row, pick),
       h('div', { class: 'meter', 'aria-hidden': 'true', style: { '--w': (100 * Number(row[measure])) / top, '--c': `var(--${measure === 'clicks' ? 'clicks' : 'impressions'})` } }, h('i'))),
     h('td', null, count(row[measure])), h('td', null, count(row.conversions)),
-    paid ? h('td', { title: `${row.revenue ?? ''} ${row.currency ?? ''}` }, row.revenue === null ? '–' : decimal(row.revenue, Math.abs(Number(row.revenue)) >= 10000 ? 0 : 2)) : null));
+    paid ? h('td', { title: `${row.revenue ?? ''} ${row.currency ?? ''}` }, row.revenue === null ? '–' : decimal(row.revenue, Math.abs(Number(row.revenue)) >= 10000 ? 0 : 2)) : null);
+  const body = rows.map((row) => line(row, choosable(row[dim]) ? () => choose(row) : null));
   fill(box, h('table', { class: 'short' },
     h('caption', { class: 'sr' }, title),
     h('thead', null, h('tr', null, h('th', { class: 'word', scope: 'col' }, dim === 'campaign' ? 'Campaign' : 'Affiliate'),

@@ -40,7 +40,7 @@ func Open(t testing.TB, width, height int) *Browser {
 	t.Helper()
 	path := testkit.Chromium(t)
 	// Not t.TempDir: the browser may still write while it ends, and its clean-up would fail the test.
-	profile, err := os.MkdirTemp("", "milliard-browser-")
+	profile, err := os.MkdirTemp("", "milliard-browser-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func (b *Browser) Click(t testing.TB, selector string) {
 	b.Do(t, "click "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
-// Total returns a total of the shown range as the server gave it: "impressions", "clicks", "revenue", …
+// Total returns a total of the shown range as the server gave it, for example "impressions" or "revenue".
 func (b *Browser) Total(t testing.TB, key string) string {
 	t.Helper()
 	return Eval[string](t, b, fmt.Sprintf(`document.querySelector('[data-total=%s]').dataset.value`, key))
