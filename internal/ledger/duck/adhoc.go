@@ -16,15 +16,17 @@ import (
 // Limits of users' statements.
 const (
 	defaultAdHocRows    = 10_000
-	maxAdHocRows        = 1_000_000
+	maxAdHocRows        = 100_000
 	defaultAdHocTimeout = 2 * time.Second
 	maxAdHocTimeout     = 60 * time.Second
-	maxAdHocBytes       = 64 << 10
+	maxAdHocBytes       = 16 << 10
 )
 
 // AdHoc runs a user's statement on a connection of its own, which is thrown away afterwards. What keeps it harmless,
 // each on its own: it must be one statement that parses as a query (guard); the transaction is read-only; the engine
-// reads no file and its settings are locked; rows, time and the number of such statements at once are limited.
+// reads no file and its settings are locked; rows, bytes, time and the number of such statements at once are limited.
+// What is left: a value that is doubled over and over in one statement can outgrow the process, since the engine does not
+// count the memory of single values. Only a process of its own for such statements would stop that.
 func (l *Ledger) AdHoc(ctx context.Context, query string, limit ledger.AdHocLimit) (*ledger.Table, error) {
 	if limit.Rows <= 0 {
 		limit.Rows = defaultAdHocRows

@@ -57,6 +57,9 @@ func TestAdHocRefusesWhatIsNoQuery(t *testing.T) {
 		"SELECT * FROM read_parquet('x.parquet')", "SELECT * FROM read_json('x.json')", "SELECT * FROM glob('/*')",
 		"SELECT * FROM sniff_csv('" + secret + "')",
 		"SELECT getenv('HOME')",
+		"SELECT length(repeat('a', 3000000000))", "SELECT RPAD('x', 2000000000, 'y')", "SELECT list_sum(range(300000000))",
+		"SELECT * FROM unnest(range(300000000))", "SELECT (SELECT max(lpad('x', 2000000000, 'y')))", "SELECT printf('%2000000000d', 1)",
+		"SELECT unnest(generate_series(1, 300000000))", "SELECT list_resize([1], 300000000)", "SELECT main.repeat('a', 3)",
 		"COPY cells TO '" + dir + "/out.csv'", "COPY (SELECT 1) TO '" + dir + "/out.csv'", "COPY cells FROM '" + secret + "'",
 		"EXPORT DATABASE '" + dir + "/x'", "IMPORT DATABASE '" + dir + "'",
 		"ATTACH ':memory:' AS m", "ATTACH '" + dir + "/other.duckdb'", "DETACH ledger", "USE memory",
@@ -104,7 +107,8 @@ func TestAdHocAllowsQueries(t *testing.T) {
 		"SELECT * FROM counters", "SELECT * FROM event_types", "SELECT * FROM classes", "SELECT * FROM exact_15m",
 		"SELECT * FROM information_schema.tables", "SELECT now() - INTERVAL 5 MINUTE", "SELECT date_trunc('day', now())",
 		"SELECT '; DROP TABLE cells'", "SELECT 1 UNION ALL SELECT 2 ORDER BY 1 DESC", "SELECT $$ ; $$",
-		"SELECT list_sum([x * 2 FOR x IN range(3)])",
+		"SELECT list_sum([x * 2 FOR x IN [1, 2, 3]])", "SELECT 'a' || 'b'", "SELECT * FROM repeat(1, 3)",
+		"SELECT d::DATE FROM generate_series(TIMESTAMP '2026-07-01', TIMESTAMP '2026-07-03', INTERVAL 1 DAY) g(d)",
 	} {
 		if _, err := l.AdHoc(t.Context(), query, ledger.AdHocLimit{}); err != nil {
 			t.Errorf("%s: %v", query, err)
@@ -161,7 +165,7 @@ func TestAdHocValuesAreSafeInJSON(t *testing.T) {
 		"NULL":                                         `null`,
 		"true":                                         `true`,
 		"'☕'":                                          `"☕"`,
-		"INTERVAL 90 MINUTE":                           `"1h30m0s 0d 0mo"`,
+		"INTERVAL 90 MINUTE":                           `"P0M0DT5400S"`,
 	} {
 		table := ask(t, l, "SELECT "+query+" AS v")
 		got, err := json.Marshal(table.Rows[0][0])
@@ -247,17 +251,54 @@ func TestAdHocLimitsConcurrency(t *testing.T) {
 	ask(t, l, "SELECT 1")
 }
 
+// A statement that wants more memory than there is fails, and flushes come through during it or after it.
 func TestAdHocMemoryIsBounded(t *testing.T) {
 	l, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "ledger.duckdb"), MemoryLimit: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	query := "SELECT count(*) FROM (SELECT DISTINCT hash(i), i::VARCHAR || repeat('x', 200) FROM range(20000000) r(i))"
-	if _, err := l.AdHoc(t.Context(), query, ledger.AdHocLimit{Timeout: 3000}); err == nil {
-		t.Fatal("a 4 GB aggregate fitted into 64 MB within three seconds")
+	query := "SELECT count(*) FROM (SELECT DISTINCT md5(i::VARCHAR) || md5((i+1)::VARCHAR) FROM range(100000000) r(i))"
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.AdHoc(context.WithoutCancel(t.Context()), query, ledger.AdHocLimit{Timeout: 1500})
+		done <- err
+	}()
+	epoch, at := acquire(t, l, 0)
+	r, want := ledgertest.NewRandom(1), ledgertest.NewTotals()
+	for waiting := true; waiting; {
+		select {
+		case err = <-done:
+			waiting = false
+		default:
+			g := ledgertest.Random(r, 0, epoch, at, smallShape())
+			if flush := l.Flush(t.Context(), g); flush == nil {
+				want.Add(g)
+				at = g.To
+			} else if !errors.Is(flush, ledger.ErrUnavailable) {
+				t.Fatal(flush)
+			}
+		}
 	}
-	ask(t, l, "SELECT 1")
+	if err == nil {
+		t.Fatal("an aggregate of gigabytes fitted into 64 MB within the time")
+	}
+	g := ledgertest.Random(r, 0, epoch, at, smallShape())
+	if err := l.Flush(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	want.Add(g)
+	subject().MustEqual(t, l, want)
+}
+
+func TestAdHocResultIsBoundedInBytes(t *testing.T) {
+	l := openTest(t)
+	// 10,000 characters without any function that pads.
+	wide := "concat(" + strings.Repeat("md5(i::VARCHAR), ", 312) + "'')"
+	table, err := l.AdHoc(t.Context(), "SELECT "+wide+" AS w FROM range(50000) r(i)", ledger.AdHocLimit{Rows: 50_000, Timeout: 60_000})
+	if err != nil || !table.Truncated || len(table.Rows) > 10_000 {
+		t.Fatal(err, table != nil && table.Truncated)
+	}
 }
 
 // waitFor polls until what must come has come.

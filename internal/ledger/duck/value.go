@@ -13,10 +13,14 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
 
+	"milliard/internal/event"
 	"milliard/internal/ledger"
 )
 
-// readTable reads at most limit rows and says whether there were more.
+// maxTableBytes bounds what a result may take in memory, roughly.
+const maxTableBytes = 64 << 20
+
+// readTable reads at most limit rows, or as many as fit into memory, and says whether there were more.
 func readTable(rows *sql.Rows, limit int) (*ledger.Table, error) {
 	columns, err := rows.Columns()
 	if err != nil {
@@ -35,8 +39,9 @@ func readTable(rows *sql.Rows, limit int) (*ledger.Table, error) {
 	for i := range values {
 		into[i] = &values[i]
 	}
+	size := 0
 	for rows.Next() {
-		if len(t.Rows) == limit {
+		if len(t.Rows) == limit || size > maxTableBytes {
 			t.Truncated = true
 			break
 		}
@@ -46,10 +51,32 @@ func readTable(rows *sql.Rows, limit int) (*ledger.Table, error) {
 		row := make([]any, len(values))
 		for i, v := range values {
 			row[i] = jsonValue(v, t.Types[i])
+			size += valueBytes(row[i])
 		}
 		t.Rows = append(t.Rows, row)
 	}
 	return t, rows.Err()
+}
+
+func valueBytes(v any) int {
+	const header = 16
+	switch v := v.(type) {
+	case string:
+		return header + len(v)
+	case []any:
+		n := header
+		for _, child := range v {
+			n += valueBytes(child)
+		}
+		return n
+	case map[string]any:
+		n := header
+		for k, child := range v {
+			n += len(k) + valueBytes(child)
+		}
+		return n
+	}
+	return header
 }
 
 // maxSafe is the largest integer that every JSON reader keeps exactly; beyond it numbers are written as text.
@@ -93,7 +120,7 @@ func jsonValue(v any, kind string) any {
 	case duckdb.UUID:
 		return jsonValue(v[:], "UUID")
 	case duckdb.Interval:
-		return (time.Duration(v.Micros)*time.Microsecond + 0).String() + fmt.Sprintf(" %dd %dmo", v.Days, v.Months)
+		return jsonInterval(v)
 	case []any:
 		out := make([]any, len(v))
 		for i := range v {
@@ -145,6 +172,12 @@ func jsonDecimal(d duckdb.Decimal) any {
 		return s
 	}
 	return json.Number(s)
+}
+
+// jsonInterval writes an interval as ISO 8601 does: its months, days and seconds do not convert into each other.
+func jsonInterval(v duckdb.Interval) string {
+	seconds := event.Micros(v.Micros).String()
+	return fmt.Sprintf("P%dM%dDT%sS", v.Months, v.Days, seconds)
 }
 
 func jsonTime(t time.Time, kind string) string {
