@@ -18,9 +18,8 @@ const (
 // other is the interned value of ledger.OtherValue.
 const other = 0
 
-// Budgets interns the values of the rollup dimensions and holds each campaign to its budget. Which values a campaign
-// has used is state: it is part of the image, so that a replay gives the same cells. Budgets start anew each UTC day of
-// log time.
+// Budgets holds each campaign to its number of distinct values in each rollup dimension. Which values a campaign has used
+// is state: it is part of the image, so that a replay gives the same cells. Budgets start anew each UTC day of log time.
 type Budgets struct {
 	day    int64
 	names  []string
@@ -55,8 +54,8 @@ func (b *Budgets) reset(day int64) {
 	b.counts = make(map[campaignDim]int)
 }
 
-// Advance starts the budgets of log time's day. It renumbers the values, so the owner spells out what it has counted
-// under the old numbers first; Due says when that is wanted.
+// Advance starts the budgets of log time's day; Due says when that is wanted. The owner starts new details with it, so
+// that every value is asked for again.
 func (b *Budgets) Advance(logTime int64) { b.reset(logTime / dayMillis) }
 
 // Due says whether the day has changed.
@@ -64,9 +63,9 @@ func (b *Budgets) Due(logTime int64) bool { return logTime/dayMillis != b.day }
 
 const dayMillis = 24 * 60 * 60 * 1000
 
-// Value returns the interned number under which a value of a dimension is counted for a campaign.
-func (b *Budgets) Value(t event.TenantID, c event.CampaignID, dim ledger.Dimension, value []byte) uint32 {
-	id, known := b.ids[string(value)]
+// value returns the interned number of a value for which the campaign's budget has room, else other.
+func (b *Budgets) value(t event.TenantID, c event.CampaignID, dim ledger.Dimension, value string) uint32 {
+	id, known := b.ids[value]
 	key := budgetKey{campaignDim{t, c, dim}, id}
 	if known {
 		if _, ok := b.used[key]; ok {
@@ -78,9 +77,8 @@ func (b *Budgets) Value(t event.TenantID, c event.CampaignID, dim ledger.Dimensi
 	}
 	if !known {
 		id = uint32(len(b.names))
-		name := string(value)
-		b.names = append(b.names, name)
-		b.ids[name] = id
+		b.names = append(b.names, value)
+		b.ids[value] = id
 		key.value = id
 	}
 	b.used[key] = struct{}{}
@@ -99,8 +97,18 @@ func budgetOf(dim ledger.Dimension) int {
 	}
 }
 
-// Name is the inverse of Value.
-func (b *Budgets) Name(_ ledger.Dimension, value uint32) string { return b.names[value] }
+// others returns, as bits by dimension, which of a detail's values are counted under ledger.OtherValue.
+func (b *Budgets) others(k *Detail, sub1 string) (bits uint8) {
+	t, c := k.Cell.Tenant, k.Cell.Campaign
+	for dim, value := range [...]string{
+		ledger.DimCountry: k.Country.String(), ledger.DimDevice: k.Device.String(), ledger.DimSub1: sub1,
+	} {
+		if dim != 0 && value != "" && b.value(t, c, ledger.Dimension(dim), value) == other {
+			bits |= 1 << dim
+		}
+	}
+	return bits
+}
 
 // BudgetUse is one used value, as an image stores it.
 type BudgetUse struct {

@@ -1,5 +1,6 @@
-// Package count sums events into cells: open-addressing tables without pointers, one per generation. It is pure and has
-// no lock; each table belongs to one owner.
+// Package count sums events into cells: open-addressing tables without pointers, filled by a lane's owner and spelled
+// out for the ledger when a generation is closed. It is pure and has no lock; each table belongs to one goroutine at a
+// time.
 package count
 
 import (
@@ -10,32 +11,67 @@ import (
 	"milliard/internal/ledger"
 )
 
-// Table sums values by key. The zero Table is empty and ready.
-type Table struct {
-	cells []ledger.Cell
-	index []uint32 // position in cells + 1; 0 is empty
+// Hashable is a key of a table.
+type Hashable interface {
+	comparable
+	hash() uint64
 }
 
-// Add adds v to the cell of k. When a sum would leave the range of int64 a second cell of the same key is opened: cells
-// are deltas, and whoever reads them adds them up in wider arithmetic.
-func (t *Table) Add(k *ledger.Key, v ledger.Value) {
-	if 2*(len(t.cells)+1) > len(t.index) {
+// Table sums values by key. The zero Table is empty and ready.
+type Table[K Hashable] struct {
+	Keys  []K            // in the order in which they first appeared
+	Sums  []ledger.Value // of the key at the same place
+	index []uint32       // position in Keys + 1; 0 is empty
+}
+
+// Reserve makes room for n keys, so that a generation as large as the last one grows no table.
+func (t *Table[K]) Reserve(n int) {
+	size := 64
+	for size < 2*n {
+		size *= 2
+	}
+	t.Keys, t.Sums = make([]K, 0, n), make([]ledger.Value, 0, n)
+	t.index = make([]uint32, size)
+}
+
+// Add adds v to the sum of k and says whether the key is new. When a sum would leave the range of int64 a second one of
+// the same key is opened: cells are deltas, and whoever reads them adds them up in wider arithmetic.
+func (t *Table[K]) Add(k K, v ledger.Value) (at int, fresh bool) {
+	if 2*(len(t.Keys)+1) > len(t.index) {
 		t.grow()
 	}
 	mask := uint64(len(t.index) - 1)
-	i := hashKey(k) & mask
+	i := k.hash() & mask
 	for ; t.index[i] != 0; i = (i + 1) & mask {
-		c := &t.cells[t.index[i]-1]
-		if c.Key == *k {
-			if add(&c.Value, v) {
-				return
+		at := int(t.index[i] - 1)
+		if t.Keys[at] == k {
+			if add(&t.Sums[at], v) {
+				return at, false
 			}
 			break
 		}
 	}
-	t.cells = append(t.cells, ledger.Cell{Key: *k, Value: v})
-	t.index[i] = uint32(len(t.cells))
+	fresh = t.index[i] == 0
+	t.Keys, t.Sums = append(t.Keys, k), append(t.Sums, v)
+	t.index[i] = uint32(len(t.Keys))
+	return len(t.Keys) - 1, fresh
 }
+
+func (t *Table[K]) grow() {
+	size := max(64, 2*len(t.index))
+	t.index = make([]uint32, size)
+	mask := uint64(size - 1)
+	for n, k := range t.Keys {
+		i := k.hash() & mask
+		for t.index[i] != 0 && t.Keys[t.index[i]-1] != k {
+			i = (i + 1) & mask
+		}
+		t.index[i] = uint32(n + 1)
+	}
+}
+
+// Len returns the number of sums.
+func (t *Table[K]) Len() int { return len(t.Keys) }
 
 func add(to *ledger.Value, v ledger.Value) bool {
 	n, okN := addMicros(to.N, v.N)
@@ -54,23 +90,11 @@ func addMicros(a, b event.Micros) (event.Micros, bool) {
 	return a + b, true
 }
 
-func (t *Table) grow() {
-	size := max(64, 2*len(t.index))
-	t.index = make([]uint32, size)
-	mask := uint64(size - 1)
-	for n := range t.cells {
-		k := &t.cells[n].Key
-		i := hashKey(k) & mask
-		for t.index[i] != 0 && t.cells[t.index[i]-1].Key != *k {
-			i = (i + 1) & mask
-		}
-		t.index[i] = uint32(n + 1)
-	}
-}
+// cellKey is a ledger key with a hash.
+type cellKey ledger.Key
 
-// hashKey mixes the fields of a key with two multiplications; cells are few and keys are ours, so speed matters more
-// than resistance.
-func hashKey(k *ledger.Key) uint64 {
+// hash mixes the fields with two multiplications; keys are ours, so speed matters more than resistance.
+func (k cellKey) hash() uint64 {
 	a := uint64(uint32(k.Bucket))<<32 | uint64(k.Campaign)
 	b := uint64(k.Banner)<<32 | uint64(k.Affiliate)
 	c := uint64(k.Revenue)<<32 | uint64(k.Payout)
@@ -80,53 +104,14 @@ func hashKey(k *ledger.Key) uint64 {
 	return hi ^ lo ^ bits.RotateLeft64(h2^l2, 29)
 }
 
-// Cells returns the cells in the order in which they first appeared. The slice is the table's own.
-func (t *Table) Cells() []ledger.Cell { return t.cells }
-
-// Len returns the number of cells.
-func (t *Table) Len() int { return len(t.cells) }
-
-// Reset empties the table and keeps its index memory; the cells are left to whoever took them.
-func (t *Table) Reset() {
-	t.cells = nil
-	clear(t.index)
-}
-
+// rollupKey is a cell of 15 minutes, split by one value of one dimension.
 type rollupKey struct {
-	ledger.Key
-	dim   ledger.Dimension
+	cell  cellKey
 	value uint32
+	dim   ledger.Dimension
 }
 
-// Rollups sums values by key, dimension and value. Values are interned by the owner (see Budgets).
-type Rollups struct {
-	index map[rollupKey]int // position in keys and sums
-	keys  []rollupKey
-	sums  []ledger.Value
+func (k rollupKey) hash() uint64 {
+	hi, lo := bits.Mul64(k.cell.hash()^0x9e3779b97f4a7c15, uint64(k.value)<<8|uint64(k.dim)|1<<63)
+	return hi ^ lo
 }
-
-// Add adds v to one rollup cell, with the same rule for overflow as Table.Add.
-func (r *Rollups) Add(k *ledger.Key, dim ledger.Dimension, value uint32, v ledger.Value) {
-	if r.index == nil {
-		r.index = make(map[rollupKey]int)
-	}
-	rk := rollupKey{Key: *k, dim: dim, value: value}
-	if i, ok := r.index[rk]; ok && add(&r.sums[i], v) {
-		return
-	}
-	r.index[rk] = len(r.keys)
-	r.keys = append(r.keys, rk)
-	r.sums = append(r.sums, v)
-}
-
-// Cells returns the rollup cells, with the values spelt out by name.
-func (r *Rollups) Cells(name func(ledger.Dimension, uint32) string) []ledger.RollupCell {
-	out := make([]ledger.RollupCell, 0, len(r.keys))
-	for i, k := range r.keys {
-		out = append(out, ledger.RollupCell{Dim: k.dim, DimValue: name(k.dim, k.value), Key: k.Key, Value: r.sums[i]})
-	}
-	return out
-}
-
-// Len returns the number of rollup cells.
-func (r *Rollups) Len() int { return len(r.keys) }

@@ -2,6 +2,7 @@ package grid
 
 import (
 	"encoding/hex"
+	"slices"
 	"strconv"
 
 	"milliard/internal/count"
@@ -10,36 +11,21 @@ import (
 	"milliard/internal/ledger"
 )
 
-// gathering is the open generation: what has been counted since the last one was handed to the flusher.
+// gathering is a generation that grows: what has been counted since the last one was closed. The owner fills it; once
+// closed it never changes, and the flusher spells it out.
 type gathering struct {
-	from     ledger.Position
-	events   int64 // events of folded batches: the left side of the conservation check
-	cells    count.Table
-	occurred count.Table
-	rollups  count.Rollups
-	spelled  []ledger.RollupCell // rollups of an earlier budget day within this generation
-	clicks   []ledger.ClickRow
-	sales    []ledger.SaleRow
-	tallies  []journal.Tally
+	from    ledger.Position
+	to      ledger.Position // set when it is closed
+	events  int64           // events of folded batches: the left side of the conservation check
+	details *count.Details
+	earlier []*count.Details // of earlier budget days within this generation
+	clicks  []ledger.ClickRow
+	sales   []ledger.SaleRow
+	tallies []journal.Tally
 }
 
-func newGathering(from ledger.Position) *gathering { return &gathering{from: from} }
-
-// count adds the event to every table it belongs into.
-func (g *gathering) count(k *ledger.Key, e *event.Event, class event.Class, bucket int32, values *[3]uint32) {
-	*k = ledger.Key{
-		Bucket: bucket, Tenant: e.Tenant, Type: e.Type, Goal: e.Goal, Class: class, Campaign: e.Campaign,
-		Banner: e.Banner, Affiliate: e.Affiliate, Revenue: e.Revenue, Payout: e.Payout,
-	}
-	v := ledger.Value{N: e.N, Amount: e.Amount, Events: 1}
-	g.cells.Add(k, v)
-	k.Bucket = bucket - bucket%quarter
-	g.rollups.Add(k, ledger.DimCountry, values[0], v)
-	g.rollups.Add(k, ledger.DimDevice, values[1], v)
-	g.rollups.Add(k, ledger.DimSub1, values[2], v)
-	occurred := int32(e.Time / minuteMillis)
-	k.Bucket = occurred - occurred%quarter
-	g.occurred.Add(k, v)
+func newGathering(from ledger.Position, room int) *gathering {
+	return &gathering{from: from, details: count.NewDetails(room)}
 }
 
 // addRow keeps clicks and conversions as rows, whatever their verdict.
@@ -73,61 +59,78 @@ func EventID(e *event.Event) string {
 	}
 }
 
-func (g *gathering) spellRollups(b *count.Budgets) {
-	g.spelled = append(g.spelled, g.rollups.Cells(b.Name)...)
-	g.rollups = count.Rollups{}
-}
-
-// rows is how much memory-relevant work a flush of this generation has.
-func (g *gathering) rows() int {
-	return g.cells.Len() + g.occurred.Len() + g.rollups.Len() + len(g.spelled) + len(g.clicks) + len(g.sales) + len(g.tallies)
-}
-
-// generation spells the gathering out for the ledger. The cells alias the gathering's, which must not change any more,
-// unless copied is set.
-func (g *gathering) generation(s *State, epoch uint64, copied bool) *ledger.Generation {
-	to := s.pos
-	to.Flush = g.from.Flush + 1
-	out := &ledger.Generation{
-		Lane: s.opt.Lane, Epoch: epoch, From: g.from, To: to,
-		Cells: g.cells.Cells(), Occurred: g.occurred.Cells(),
-		Rollups: append(g.spelled[:len(g.spelled):len(g.spelled)], g.rollups.Cells(s.budgets.Name)...),
-		Clicks:  g.clicks, Sales: g.sales, Tallies: g.tallies,
+// nextDay puts the details aside and starts new ones, because the budgets start anew.
+func (g *gathering) nextDay() {
+	if g.details.Len() > 0 {
+		g.earlier = append(g.earlier, g.details)
+		g.details = count.NewDetails(0)
 	}
-	if copied {
-		out.Cells = append([]ledger.Cell(nil), out.Cells...)
-		out.Occurred = append([]ledger.Cell(nil), out.Occurred...)
+}
+
+// rows is how much work a flush of this generation has.
+func (g *gathering) rows() int {
+	n := g.details.Len() + len(g.clicks) + len(g.sales) + len(g.tallies)
+	for _, d := range g.earlier {
+		n += d.Len()
+	}
+	return n
+}
+
+// clone copies what the owner would go on changing.
+func (g *gathering) clone(to ledger.Position) *gathering {
+	out := *g
+	out.to = to
+	out.details = g.details.Clone()
+	out.earlier = slices.Clone(g.earlier)
+	out.clicks, out.sales, out.tallies = slices.Clip(g.clicks), slices.Clip(g.sales), slices.Clip(g.tallies)
+	return &out
+}
+
+// generation spells a closed gathering out for the ledger.
+func (g *gathering) generation(lane int, epoch uint64) *ledger.Generation {
+	out := &ledger.Generation{
+		Lane: lane, Epoch: epoch, From: g.from, To: g.to, Clicks: g.clicks, Sales: g.sales, Tallies: g.tallies,
+	}
+	for _, d := range append(slices.Clip(g.earlier), g.details) {
+		out.Cells = append(out.Cells, d.Cells()...)
+		out.Occurred = append(out.Occurred, d.Occurred()...)
+		out.Rollups = append(out.Rollups, d.Rollups()...)
 	}
 	return out
 }
 
-// Swap closes the open generation and opens the next. It returns nil when nothing was folded since the last one.
-func (s *State) Swap(epoch uint64) *ledger.Generation {
-	if s.open == nil || s.open.from.Seq == s.pos.Seq {
+// close ends the open gathering at the state's position and opens the next. It returns nil when nothing was folded
+// since the last one.
+func (s *State) close() *gathering {
+	if !s.counting || s.open.from.Seq == s.pos.Seq {
 		return nil
 	}
-	g := s.open.generation(s, epoch, false)
-	s.pos.Flush = g.To.Flush
-	s.open = newGathering(s.pos)
+	g := s.open
+	g.to = s.pos
+	g.to.Flush = g.from.Flush + 1
+	s.pos.Flush = g.to.Flush
+	s.open = newGathering(s.pos, g.details.Len())
 	return g
 }
 
-// Peek returns a copy of the open generation; nil when nothing was folded.
-func (s *State) Peek() *ledger.Generation {
-	if s.open == nil || s.open.from.Seq == s.pos.Seq {
+// peek returns a copy of the open gathering; nil when nothing was folded.
+func (s *State) peek() *gathering {
+	if !s.counting || s.open.from.Seq == s.pos.Seq {
 		return nil
 	}
-	return s.open.generation(s, 0, true)
+	to := s.pos
+	to.Flush = s.open.from.Flush + 1
+	return s.open.clone(to)
 }
 
-func countryName(c event.Country) []byte {
-	if c == 0 {
-		return []byte("unknown")
+// Swap closes the open generation and spells it out.
+func (s *State) Swap(epoch uint64) *ledger.Generation {
+	g := s.close()
+	if g == nil {
+		return nil
 	}
-	return []byte{byte(c >> 8), byte(c)}
+	return g.generation(s.opt.Lane, epoch)
 }
-
-func deviceName(d event.Device) []byte { return []byte(d.String()) }
 
 // sub1 cuts the value of sub1 out of the query-encoded sub-ids. It stays encoded: the budget counts distinct bytes.
 func sub1(subs []byte) []byte {

@@ -121,7 +121,7 @@ func (l *Lane) Status() LaneStatus {
 		Events: l.events, Window: l.st.window.Stats(), Orders: len(l.st.orders.List()),
 		Pages: l.st.minted.Len() + l.st.imports.Len(), Clamped: l.st.clamped,
 	}
-	if l.st.open != nil {
+	if l.st.counting {
 		s.OpenRows = l.st.open.rows()
 	}
 	return s

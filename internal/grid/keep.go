@@ -58,7 +58,7 @@ func (l *Lane) saveImage(snap *Snapshot) error {
 func (l *Lane) nextSegment() (batches []SealedBatch, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.st.open == nil || len(l.st.cut.Ends) == 0 || l.st.cut.Ends[0] > l.committed.Seq {
+	if !l.st.counting || len(l.st.cut.Ends) == 0 || l.st.cut.Ends[0] > l.committed.Seq {
 		return nil, false
 	}
 	end := l.st.cut.Ends[0]

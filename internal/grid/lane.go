@@ -45,6 +45,7 @@ type Lane struct {
 	mu        sync.Mutex
 	st        *State
 	epoch     uint64
+	closing   *gathering         // closed, being spelled out by the flusher
 	frozen    *ledger.Generation // handed to the ledger, not yet known to be committed
 	committed ledger.Position
 	caughtUp  bool  // recovery is over: the lane counts
@@ -109,7 +110,7 @@ func (l *Lane) Stop(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stop lane %d: %w", l.cfg.Lane, err)
 	}
-	if l.st.open == nil || l.st.pos.Seq != l.committed.Seq || l.st.pos.Seq == 0 {
+	if !l.st.counting || l.st.pos.Seq != l.committed.Seq || l.st.pos.Seq == 0 {
 		return nil
 	}
 	return l.images.save(l.st.Snapshot())
@@ -187,7 +188,7 @@ func (l *Lane) fold(ctx context.Context, m *journal.Message) (err error) {
 	began := time.Now()
 	l.cfg.Own.Begin(began)
 	l.mu.Lock()
-	for l.st.open != nil && (l.st.open.rows() >= l.cfg.MinuteCells || l.st.open.events >= maxOpenEvents) && ctx.Err() == nil {
+	for l.st.counting && (l.st.open.rows() >= l.cfg.MinuteCells || l.st.open.events >= maxOpenEvents) && ctx.Err() == nil {
 		l.cfg.Metrics.Backpressure.WithLabelValues(l.label()).Inc()
 		l.askFlush()
 		l.roomy.Wait()
@@ -242,15 +243,21 @@ func (l *Lane) flush(ctx context.Context) error {
 	l.mu.Lock()
 	var snap *Snapshot
 	if l.frozen == nil {
-		l.frozen = l.st.Swap(l.epoch)
-		if l.frozen != nil && l.imageDueLocked() {
+		l.closing = l.st.close()
+		if l.closing != nil && l.imageDueLocked() {
 			snap = l.st.Snapshot()
 			l.imagedAt, l.imagedEv = l.st.pos.LogTime, l.events
 		}
 		l.roomy.Broadcast()
 	}
-	g := l.frozen
+	closing, g := l.closing, l.frozen
 	l.mu.Unlock()
+	if closing != nil {
+		g = closing.generation(l.cfg.Lane, l.epoch)
+		l.mu.Lock()
+		l.closing, l.frozen = nil, g
+		l.mu.Unlock()
+	}
 	if g == nil {
 		return nil
 	}
@@ -291,16 +298,20 @@ func (l *Lane) imageDueLocked() bool {
 	return l.st.pos.LogTime-l.imagedAt >= l.cfg.ImageInterval.Milliseconds() || l.events-l.imagedEv >= l.cfg.ImageEvents
 }
 
-// Pending returns the generations above the committed position: the frozen one and a copy of the open one.
+// Pending returns the generations above the committed position: those on their way to the ledger and a copy of the open
+// one.
 func (l *Lane) Pending() []*ledger.Generation {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	frozen, closing, open := l.frozen, l.closing, l.st.peek()
+	l.mu.Unlock()
 	var out []*ledger.Generation
-	if l.frozen != nil {
-		out = append(out, l.frozen)
+	if frozen != nil {
+		out = append(out, frozen)
 	}
-	if g := l.st.Peek(); g != nil {
-		out = append(out, g)
+	for _, g := range []*gathering{closing, open} {
+		if g != nil {
+			out = append(out, g.generation(l.cfg.Lane, 0))
+		}
 	}
 	return out
 }

@@ -66,12 +66,13 @@ type State struct {
 	lastExpiry int64         // log time of the last sweep of minted ids
 	cut        segmentCut    // where the next archive segment will be cut
 	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
-	open       *gathering    // nil while folding without counting
+	open       *gathering
+	counting   bool          // false while folding what the ledger has counted already: the gathering is thrown away
 	clamped    uint64        // stamps that were clamped
 	block      event.Block   // scratch
 	row        event.Event   // scratch
 	verdicts   []event.Class // scratch
-	key        ledger.Key    // scratch
+	detail     count.Detail  // scratch
 	foldedInfo FoldedInfo    // of the last batch
 }
 
@@ -102,16 +103,19 @@ func NewState(opt Options) *State {
 		budgets: count.NewBudgets(),
 		marks:   make(map[journal.Incarnation]Mark),
 		cut:     segmentCut{First: 1},
+		open:    newGathering(ledger.Position{}, 0),
 	}
 }
 
 // Position returns the last folded position.
 func (s *State) Position() ledger.Position { return s.pos }
 
-// Count switches counting on: from here on folded batches grow the open generation.
+// Count switches counting on: what was gathered so far is in the ledger, and from here on folded batches grow a new
+// generation.
 func (s *State) Count() {
-	if s.open == nil {
-		s.open = newGathering(s.pos)
+	if !s.counting {
+		s.counting = true
+		s.open = newGathering(s.pos, 0)
 	}
 }
 
@@ -143,7 +147,7 @@ func (s *State) Fold(m *journal.Message) error {
 		s.marks[h.Incarnation] = mark
 	}
 	s.pos.Seq, s.pos.Hash = m.Seq, hash
-	if s.open != nil && !repeat {
+	if !repeat {
 		s.open.events += int64(h.Events)
 	}
 	s.unsealed = append(s.unsealed, SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts})
@@ -185,9 +189,7 @@ func (s *State) advance(stamp int64, kind journal.Kind) {
 	s.pos.LogTime = stamp
 	s.window.Advance(stamp)
 	if s.budgets.Due(stamp) {
-		if s.open != nil {
-			s.open.spellRollups(s.budgets)
-		}
+		s.open.nextDay()
 		s.budgets.Advance(stamp)
 	}
 	if stamp-s.lastExpiry > markLife.Milliseconds() {
@@ -210,9 +212,7 @@ func (s *State) foldBody(seq uint64, h *journal.Header, body []byte) error {
 		if err != nil {
 			return err
 		}
-		if s.open != nil {
-			s.open.tallies = append(s.open.tallies, tallies...)
-		}
+		s.open.tallies = append(s.open.tallies, tallies...)
 		return nil
 	case journal.KindClosed:
 		var inc journal.Incarnation
@@ -291,23 +291,23 @@ func (s *State) judgeAndCount(seq uint64, row uint32, e *event.Event, received i
 	if class == event.Valid {
 		s.claim(e)
 	}
-	// The budgets are state: they move whether or not this fold counts.
-	values := [3]uint32{
-		s.budgets.Value(e.Tenant, e.Campaign, ledger.DimCountry, countryName(e.Country)),
-		s.budgets.Value(e.Tenant, e.Campaign, ledger.DimDevice, deviceName(e.Device)),
-		s.budgets.Value(e.Tenant, e.Campaign, ledger.DimSub1, sub1(e.Subs)),
+	d := &s.detail
+	*d = count.Detail{
+		Cell: ledger.Key{
+			Bucket: int32(bucket), Tenant: e.Tenant, Type: e.Type, Goal: e.Goal, Class: class, Campaign: e.Campaign,
+			Banner: e.Banner, Affiliate: e.Affiliate, Revenue: e.Revenue, Payout: e.Payout,
+		},
+		Quarter: int32(e.Time / minuteMillis / count.Quarter * count.Quarter),
+		Sub1:    s.open.details.Sub(sub1(e.Subs)), Country: e.Country, Device: e.Device,
 	}
-	if s.open != nil {
-		s.open.count(&s.key, e, class, int32(bucket), &values)
+	s.open.details.Add(d, ledger.Value{N: e.N, Amount: e.Amount, Events: 1}, s.budgets)
+	if s.counting {
 		s.open.addRow(seq, row, e, class, received)
 	}
 	return class
 }
 
-const (
-	minuteMillis = 60_000
-	quarter      = 15
-)
+const minuteMillis = 60_000
 
 // Bounds of what a cell can hold; the doors refuse such values already, so this is the second of two checks.
 const (

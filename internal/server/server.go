@@ -147,7 +147,7 @@ func (s *Server) openDir(context.Context) error {
 func (s *Server) openJournal(ctx context.Context) error {
 	j, err := jet.Open(ctx, jet.Options{
 		Dir: s.dir.Join("journal"), MaxBytes: s.cfg.JournalBytes, InstallID: s.dir.Install.ID,
-		Lanes: s.dir.Install.Lanes, Log: s.log,
+		Lanes: s.dir.Install.Lanes, Log: s.log, Metrics: s.registry,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,157 @@
+package count
+
+import (
+	"math/bits"
+	"slices"
+
+	"milliard/internal/event"
+	"milliard/internal/ledger"
+)
+
+// Detail is the finest thing that is counted: a minute cell and everything that a rollup splits by. An event costs one
+// look-up; cells and rollups are spelled out of the details when the generation is closed, by another goroutine.
+type Detail struct {
+	Cell    ledger.Key
+	Quarter int32  // minute that starts the 15 minutes of the event's own time
+	Sub1    uint32 // interned by the details' owner; 0 is none
+	Country event.Country
+	Device  event.Device
+	others  uint8 // dimensions counted under ledger.OtherValue: bit Dimension. Not part of the identity.
+}
+
+// detailKey is a Detail as a table's key: its others are zero.
+type detailKey Detail
+
+func (k detailKey) hash() uint64 {
+	x := uint64(uint32(k.Quarter))<<32 | uint64(k.Sub1)
+	y := uint64(k.Country)<<8 | uint64(k.Device) | 1<<63
+	hi, lo := bits.Mul64(cellKey(k.Cell).hash()^x, y^0xa0761d6478bd642f)
+	return hi ^ lo
+}
+
+// Details is what a generation has counted. Subs interns the values of sub1. It starts with NewDetails.
+type Details struct {
+	table  Table[detailKey]
+	others []uint8 // of the key at the same place
+	subs   map[string]uint32
+	names  []string
+}
+
+// NewDetails returns an empty table with room for n details.
+func NewDetails(n int) *Details {
+	d := &Details{subs: make(map[string]uint32), names: []string{""}}
+	d.table.Reserve(n)
+	return d
+}
+
+// Sub returns the number of a value of sub1; the empty value is 0.
+func (d *Details) Sub(value []byte) uint32 {
+	if len(value) == 0 {
+		return 0
+	}
+	if id, ok := d.subs[string(value)]; ok {
+		return id
+	}
+	name := string(value)
+	id := uint32(len(d.names))
+	d.names = append(d.names, name)
+	d.subs[name] = id
+	return id
+}
+
+// Add adds v to a detail. Whether the campaign's budgets have room is asked when a detail is new, which is whenever a
+// value is: so the budgets move with the log and not with the generations.
+func (d *Details) Add(k *Detail, v ledger.Value, budgets *Budgets) {
+	at, _ := d.table.Add(detailKey(*k), v)
+	if at == len(d.others) {
+		d.others = append(d.others, budgets.others(k, d.names[k.Sub1]))
+	}
+}
+
+// Len returns the number of details.
+func (d *Details) Len() int { return d.table.Len() }
+
+// Clone copies the details, so that they can be spelled out while the original grows.
+func (d *Details) Clone() *Details {
+	return &Details{
+		table: Table[detailKey]{Keys: slices.Clone(d.table.Keys), Sums: slices.Clone(d.table.Sums)},
+		// Both only ever grow at their ends.
+		others: d.others[:len(d.others):len(d.others)], names: d.names[:len(d.names):len(d.names)],
+	}
+}
+
+// Cells spells out the minute cells.
+func (d *Details) Cells() []ledger.Cell {
+	var t Table[cellKey]
+	t.Reserve(d.Len())
+	for i := range d.table.Keys {
+		t.Add(cellKey(d.table.Keys[i].Cell), d.table.Sums[i])
+	}
+	return spell(&t)
+}
+
+// Occurred spells out the cells of 15 minutes of the events' own time.
+func (d *Details) Occurred() []ledger.Cell {
+	var t Table[cellKey]
+	for i := range d.table.Keys {
+		k := cellKey(d.table.Keys[i].Cell)
+		k.Bucket = d.table.Keys[i].Quarter
+		t.Add(k, d.table.Sums[i])
+	}
+	return spell(&t)
+}
+
+func spell(t *Table[cellKey]) []ledger.Cell {
+	out := make([]ledger.Cell, t.Len())
+	for i := range out {
+		out[i] = ledger.Cell{Key: ledger.Key(t.Keys[i]), Value: t.Sums[i]}
+	}
+	return out
+}
+
+// otherNumber stands for ledger.OtherValue among the numbers of a dimension's values.
+const otherNumber = ^uint32(0)
+
+// Rollups spells out the rollups of every dimension.
+func (d *Details) Rollups() []ledger.RollupCell {
+	var t Table[rollupKey]
+	for i := range d.table.Keys {
+		k := &d.table.Keys[i]
+		r := rollupKey{cell: cellKey(k.Cell)}
+		r.cell.Bucket -= r.cell.Bucket % Quarter
+		for dim, value := range [...]uint32{
+			ledger.DimCountry: uint32(k.Country), ledger.DimDevice: uint32(k.Device), ledger.DimSub1: k.Sub1,
+		} {
+			if dim == 0 {
+				continue
+			}
+			r.dim, r.value = ledger.Dimension(dim), value
+			if d.others[i]>>dim&1 != 0 {
+				r.value = otherNumber
+			}
+			t.Add(r, d.table.Sums[i])
+		}
+	}
+	out := make([]ledger.RollupCell, t.Len())
+	for i := range out {
+		k := &t.Keys[i]
+		out[i] = ledger.RollupCell{Dim: k.dim, DimValue: d.name(k), Key: ledger.Key(k.cell), Value: t.Sums[i]}
+	}
+	return out
+}
+
+// Quarter is 15 minutes, in minutes.
+const Quarter = 15
+
+func (d *Details) name(k *rollupKey) string {
+	switch {
+	case k.value == otherNumber:
+		return ledger.OtherValue
+	case k.dim == ledger.DimCountry:
+		return event.Country(k.value).String()
+	case k.dim == ledger.DimDevice:
+		return event.Device(k.value).String()
+	default:
+		return d.names[k.value]
+	}
+}
