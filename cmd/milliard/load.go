@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"milliard/internal/load"
@@ -14,9 +13,9 @@ import (
 
 type loadCmd struct {
 	Server string `aliases:"doors" default:"http://127.0.0.1:8080" help:"Base URL of the doors." placeholder:"URL"`
-	Admin  string `default:"http://127.0.0.1:8081" help:"Base URL of the admin API, for --create." placeholder:"URL"`
-	Key    string `env:"MILLIARD_KEY" help:"API key with the right ingest." placeholder:"mk_…"`
-	Tenant string `help:"Key of the tenant; without it the default tenant." placeholder:"KEY"`
+	adminSide
+
+	Key string `env:"MILLIARD_KEY" help:"API key with the right ingest." placeholder:"mk_…"`
 	Create bool   `help:"Create the campaigns and affiliates first."`
 
 	Door        string        `enum:"events,stream,pixel,click" default:"events" help:"Where to send: ${enum}."`
@@ -40,7 +39,7 @@ type loadCmd struct {
 // Run sends load.
 func (c *loadCmd) Run(ctx context.Context, out io.Writer) error {
 	o := load.Options{
-		Server: strings.TrimRight(c.Server, "/"), Admin: strings.TrimRight(c.Admin, "/"), Key: c.Key, Tenant: c.Tenant,
+		Server: baseURL(c.Server), Admin: baseURL(c.Admin), AdminToken: c.AdminToken, Key: c.Key, Tenant: c.Tenant,
 		Create: c.Create, Door: c.Door, Rate: c.Rate, Duration: c.Duration, Connections: c.Connections, Batch: c.Batch,
 		Timeout: c.Timeout, Campaigns: c.Campaigns, Affiliates: c.Affiliates, Zipf: c.Zipf, Duplicates: c.Duplicates,
 		Forgeries: c.Forgeries, Seed: c.Seed, Progress: os.Stderr,

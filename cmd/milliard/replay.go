@@ -18,9 +18,9 @@ type replayCmd struct {
 
 	Map    string `required:"" type:"existingfile" help:"YAML file that says how a line becomes events; see docs/replay.md."`
 	Server string `aliases:"doors" default:"http://127.0.0.1:8080" help:"Base URL of the doors." placeholder:"URL"`
-	Admin  string `default:"http://127.0.0.1:8081" help:"Base URL of the admin API, where catalog entries are created." placeholder:"URL"`
-	Key    string `env:"MILLIARD_KEY" help:"API key with the right backfill." placeholder:"mk_…"`
-	Tenant string `help:"Key of the tenant; without it the default tenant." placeholder:"KEY"`
+	adminSide
+
+	Key string `env:"MILLIARD_KEY" help:"API key with the right backfill." placeholder:"mk_…"`
 
 	Speed  float64 `help:"Replay at this multiple of recorded time; 0 is flat out." placeholder:"N"`
 	DryRun bool    `help:"Read and map only; send nothing."`
@@ -52,7 +52,7 @@ func (c *replayCmd) Run(ctx context.Context, out io.Writer) (err error) {
 		return fmt.Errorf("%s: %w", c.Map, err)
 	}
 	o := replay.Options{
-		Map: m, Files: c.Files, Server: strings.TrimRight(c.Server, "/"), Admin: strings.TrimRight(c.Admin, "/"),
+		Map: m, Files: c.Files, Server: baseURL(c.Server), Admin: baseURL(c.Admin), AdminToken: c.AdminToken,
 		Key: c.Key, Tenant: c.Tenant, DryRun: c.DryRun || c.Check, Create: c.Create, PostbackKey: c.PostbackKey,
 		PostbackSecret: c.PostbackSecret, Speed: c.Speed, Batch: c.Batch, InFlight: c.InFlight,
 		Connections: c.Connections, Patience: c.Patience, Verdicts: c.Verdicts,
@@ -98,4 +98,15 @@ func (c *replayCmd) print(out io.Writer, s *replay.Summary) error {
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+// baseURL completes an address to a URL: host:port, or :port as the server's own flags take it.
+func baseURL(addr string) string {
+	if !strings.Contains(addr, "://") {
+		if strings.HasPrefix(addr, ":") {
+			addr = "127.0.0.1" + addr
+		}
+		addr = "http://" + addr
+	}
+	return strings.TrimRight(addr, "/")
 }

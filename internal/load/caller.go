@@ -230,17 +230,18 @@ func create(ctx context.Context, o *Options, n *names) error {
 	if err != nil {
 		return fmt.Errorf("catalog: %w", err)
 	}
-	q := "?why=load"
+	q := ""
 	if o.Tenant != "" {
-		q += "&tenant=" + url.QueryEscape(o.Tenant)
+		q = "?tenant=" + url.QueryEscape(o.Tenant)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(o.Admin, "/")+"/v1/catalog/apply"+q, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("catalog: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if o.Key != "" {
-		req.Header.Set("Authorization", "Bearer "+o.Key)
+	req.Header.Set("Milliard-Actor", "load")
+	if o.AdminToken != "" {
+		req.Header.Set("Authorization", "Bearer "+o.AdminToken)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -30,6 +30,9 @@ type Options struct {
 	Server string // base URL of the doors
 	Admin  string // base URL of the admin API; only needed with Create
 	Key    string // API key
+
+	AdminToken string // of the admin API, where it asks for one
+
 	Tenant string // key of the tenant; empty: the default tenant
 	Create bool   // create the campaigns and affiliates first
 

@@ -126,7 +126,11 @@ func (r *run) writeStream(conn net.Conn, t *traffic, m *meter, flights chan<- fl
 func appendLine(b []byte, e *client.Event) []byte {
 	b = append(b, '{')
 	for _, f := range [...]struct{ name, v string }{
-		{"id", e.ID}, {"type", e.Type}, {"campaign", e.Campaign}, {"affiliate", e.Affiliate}, {"token", e.Token},
+		{"id", e.ID},
+		{"type", e.Type},
+		{"campaign", e.Campaign},
+		{"affiliate", e.Affiliate},
+		{"token", e.Token},
 		{"order_id", e.OrderID},
 	} {
 		if f.v == "" {

@@ -130,8 +130,12 @@ func (r refusals) of(e *Event) string {
 		kind string
 		f    field
 	}{
-		{catalog.KindAdvertiser, fAdvertiser}, {catalog.KindCampaign, fCampaign}, {catalog.KindBanner, fBanner},
-		{catalog.KindAffiliate, fAffiliate}, {catalog.KindGoal, fGoal}, {catalog.KindEventType, fType},
+		{catalog.KindAdvertiser, fAdvertiser},
+		{catalog.KindCampaign, fCampaign},
+		{catalog.KindBanner, fBanner},
+		{catalog.KindAffiliate, fAffiliate},
+		{catalog.KindGoal, fGoal},
+		{catalog.KindEventType, fType},
 	} {
 		if name := e.text[x.f]; name != "" {
 			if why, ok := r[refusedEntry{x.kind, name}]; ok {
@@ -186,8 +190,8 @@ func postJSON(ctx context.Context, o *Options, url string, body []byte, out any)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Milliard-Actor", "replay")
 	req.Header.Set("Milliard-Why", "names of "+o.Map.Name)
-	if o.Key != "" {
-		req.Header.Set("Authorization", "Bearer "+o.Key)
+	if o.AdminToken != "" {
+		req.Header.Set("Authorization", "Bearer "+o.AdminToken)
 	}
 	req.Header.Set("Milliard-Actor", "replay")
 	req.Header.Set("Milliard-Why", "create what "+o.Map.Name+" names")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,12 +110,8 @@ func (p *Program) addSlot(s *Slot) error {
 		return err
 	}
 	all := map[string]Value{}
-	for name, v := range p.source.Fields {
-		all[name] = v
-	}
-	for name, v := range s.Fields {
-		all[name] = v
-	}
+	maps.Copy(all, p.source.Fields)
+	maps.Copy(all, s.Fields)
 	out := slot{when: when}
 	timer := clock{}
 	for name := range all {
@@ -249,6 +246,7 @@ func (p *Program) fill(i int, row []cell, e *Event) error {
 			} else if e.n = m; m == 0 {
 				return errors.New("n: is zero")
 			}
+		default:
 		}
 		e.text[f.field] = s
 	}

@@ -27,6 +27,7 @@ type Options struct {
 	DryRun bool   // read and map only
 	Create *bool  // overrides what the map says
 
+	AdminToken     string // of the admin API, where it asks for one
 	PostbackKey    string // of the advertisers; empty: made from the API key
 	PostbackSecret string // signs postbacks instead
 
