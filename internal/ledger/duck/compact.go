@@ -265,7 +265,7 @@ func (l *Ledger) scan(ctx context.Context, t *cellTable) error {
 	}
 	starts, err := column[int32](ctx, conn, fmt.Sprintf(
 		"SELECT DISTINCT start FROM (SELECT %s AS start FROM %s t %s GROUP BY start, t.lane HAVING min(t.flush) <> max(t.flush))",
-		t.start("t."), t.name, t.rolledRows()))
+		t.start(), t.name, t.rolledRows()))
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", t.name, err)
 	}
@@ -278,8 +278,9 @@ func (l *Ledger) scan(ctx context.Context, t *cellTable) error {
 	return nil
 }
 
-func (t *cellTable) start(alias string) string {
-	return fmt.Sprintf("(%s%s - ((%s%s %% %d) + %d) %% %d)::INTEGER", alias, t.bucket, alias, t.bucket, t.unit, t.unit, t.unit)
+// start is the expression for the start of a row's unit, for the table under the alias t.
+func (t *cellTable) start() string {
+	return fmt.Sprintf("(t.%s - ((t.%s %% %d) + %d) %% %d)::INTEGER", t.bucket, t.bucket, t.unit, t.unit, t.unit)
 }
 
 // rolledRows restricts the table, under the alias t, to rows that may be merged with each other.
@@ -328,13 +329,13 @@ func (t *cellTable) rewrite(ctx context.Context, conn *sql.Conn, units []int32) 
 		sums[i] = fmt.Sprintf("sum(t.%s)::BIGINT AS %s", c, c)
 	}
 	keys := "t." + strings.ReplaceAll(t.keys, ", ", ", t.")
-	in := t.start("t.") + " IN (SELECT unnest(?::INTEGER[]))"
+	in := t.start() + " IN (SELECT unnest(?::INTEGER[]))"
 	between := fmt.Sprintf("t.%s BETWEEN ? AND ?", t.bucket) // lets the engine skip row groups by their bounds
 	first, last := units[0], units[len(units)-1]+t.unit-1
 	_, err := execRows(ctx, conn, fmt.Sprintf(`CREATE OR REPLACE TEMP TABLE merged AS
 		SELECT t.lane, max(max(t.flush)) OVER (PARTITION BY t.lane, %s) AS flush, %s, %s
 		FROM %s t %s AND %s AND %s GROUP BY t.lane, %s`,
-		t.start("t."), keys, strings.Join(sums, ", "), t.name, t.rolledRows(), between, in, keys), first, last, units)
+		t.start(), keys, strings.Join(sums, ", "), t.name, t.rolledRows(), between, in, keys), first, last, units)
 	if err != nil {
 		return fmt.Errorf("sum: %w", err)
 	}
@@ -364,7 +365,7 @@ func unitRows(ctx context.Context, conn *sql.Conn, t *cellTable, units []int32) 
 	rows, err := conn.QueryContext(ctx, fmt.Sprintf(`SELECT start, sum(n)::BIGINT, bool_or(mixed) FROM (
 			SELECT %s AS start, t.lane, count(*) AS n, min(t.flush) <> max(t.flush) AS mixed
 			FROM %s t %s AND t.%s BETWEEN ? AND ? GROUP BY start, t.lane)
-		WHERE start IN (SELECT unnest(?::INTEGER[])) GROUP BY start`, t.start("t."), t.name, t.rolledRows(), t.bucket),
+		WHERE start IN (SELECT unnest(?::INTEGER[])) GROUP BY start`, t.start(), t.name, t.rolledRows(), t.bucket),
 		units[0], units[len(units)-1]+t.unit-1, units)
 	if err != nil {
 		return nil, fmt.Errorf("count: %w", err)

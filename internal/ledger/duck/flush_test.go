@@ -70,7 +70,7 @@ func TestCommitErrorIsReadBack(t *testing.T) {
 				t.Fatalf("flush: %v, want %v", err, c.want)
 			}
 			l.commitHook = nil
-			if c.want != ledger.ErrFenced {
+			if !errors.Is(c.want, ledger.ErrFenced) {
 				if err := l.Flush(t.Context(), g); err != nil { // the owner tries again, or repeats itself
 					t.Fatalf("second attempt: %v", err)
 				}
@@ -233,10 +233,11 @@ func TestSnapshotCannotWrite(t *testing.T) {
 	l := openTest(t)
 	err := l.Snapshot(t.Context(), func(q ledger.Querier) error {
 		rows, err := q.QueryContext(t.Context(), "DELETE FROM control_position")
-		if err == nil {
-			err = errors.Join(rows.Err(), rows.Close())
+		if err != nil {
+			return err
 		}
-		return err
+		defer rows.Close()
+		return rows.Err()
 	})
 	if err == nil || !strings.Contains(err.Error(), "read-only") {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func (l *Ledger) Project(ctx context.Context, records []catalog.Record, through 
 		for i := range records {
 			if r := &records[i]; r.Seq > at && r.Seq <= through {
 				if err := p.add(r); err != nil {
-					return fmt.Errorf("control record %d: %w", r.Seq, err)
+					return &recordError{r.Seq, err}
 				}
 			}
 		}
@@ -51,11 +51,23 @@ func (l *Ledger) Project(ctx context.Context, records []catalog.Record, through 
 			}
 		}
 	}
+	if bad := (*recordError)(nil); errors.As(err, &bad) {
+		return fmt.Errorf("project to %d: %w", through, err) // trying again would not help
+	}
 	if err != nil {
 		return fmt.Errorf("project to %d: %w: %w", through, ledger.ErrUnavailable, err)
 	}
 	return nil
 }
+
+// recordError says that a control record cannot be understood.
+type recordError struct {
+	seq uint64
+	err error
+}
+
+func (e *recordError) Error() string { return fmt.Sprintf("control record %d: %v", e.seq, e.err) }
+func (e *recordError) Unwrap() error { return e.err }
 
 // ControlPosition returns the last control record that the tables hold.
 func (l *Ledger) ControlPosition(ctx context.Context) (uint64, error) {
