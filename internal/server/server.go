@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -259,7 +260,7 @@ func (s *Server) startDoors(ctx context.Context) error {
 		Listen: s.cfg.Listen, Catalog: s.control.Current, Lanes: s.lanes, Verdicts: s.grid,
 		Minter: token.NewMinter(minter), IPKey: s.ipKey, RegisterType: s.control.RegisterEventType,
 		Country: country, CountryHeader: s.cfg.CountryHeader, Trusted: trusted, BaseURL: s.cfg.BaseURL,
-		Clock: s.cfg.Clock, Log: s.log, Registry: s.registry, Stage: s.stages.New(stage.Collect, "doors", 1),
+		Clock: s.cfg.Clock, Log: s.log, Registry: s.registry, Stage: s.stages.New(stage.Collect, "doors", runtime.GOMAXPROCS(0)),
 		TagLife: s.cfg.TagLife, MaxWait: s.cfg.MaxWait,
 		Limits: collect.Limits{KeyRate: s.cfg.KeyRate, KeyBurst: 2 * s.cfg.KeyRate, IPRate: s.cfg.IPRate, IPBurst: 2 * s.cfg.IPRate},
 	})
