@@ -34,8 +34,7 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 // WriteError answers {"error": {"code", "field", "message"}}. A FieldError is 400; everything else keeps status.
 func WriteError(w http.ResponseWriter, status int, code string, err error) {
 	body := map[string]string{"code": code, "message": err.Error()}
-	var fe *FieldError
-	if errors.As(err, &fe) {
+	if fe, ok := errors.AsType[*FieldError](err); ok {
 		status = http.StatusBadRequest
 		body["code"], body["field"], body["message"] = "bad_request", fe.Field, fe.Msg
 	}

@@ -16,10 +16,9 @@ type Detail struct {
 	Sub1    uint32 // interned by the details' owner; 0 is none
 	Country event.Country
 	Device  event.Device
-	others  uint8 // dimensions counted under ledger.OtherValue: bit Dimension. Not part of the identity.
 }
 
-// detailKey is a Detail as a table's key: its others are zero.
+// detailKey is a Detail as a table's key.
 type detailKey Detail
 
 func (k detailKey) hash() uint64 {
@@ -32,7 +31,7 @@ func (k detailKey) hash() uint64 {
 // Details is what a generation has counted. Subs interns the values of sub1. It starts with NewDetails.
 type Details struct {
 	table  Table[detailKey]
-	others []uint8 // of the key at the same place
+	others []uint8 // of the key at the same place: dimensions counted under ledger.OtherValue, as bits
 	subs   map[string]uint32
 	names  []string
 }
@@ -76,7 +75,7 @@ func (d *Details) Clone() *Details {
 	return &Details{
 		table: Table[detailKey]{Keys: slices.Clone(d.table.Keys), Sums: slices.Clone(d.table.Sums)},
 		// Both only ever grow at their ends.
-		others: d.others[:len(d.others):len(d.others)], names: d.names[:len(d.names):len(d.names)],
+		others: slices.Clip(d.others), names: slices.Clip(d.names),
 	}
 }
 

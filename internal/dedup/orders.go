@@ -1,5 +1,7 @@
 package dedup
 
+import "slices"
+
 // Orders remembers the keyed hashes of orders, for ever: an order is paid once, however late it is posted again. The
 // list grows at its end only, so that an image writes each stretch of it once.
 type Orders struct {
@@ -23,7 +25,7 @@ func (o *Orders) Claim(hash uint64) {
 }
 
 // List returns every hash in the order of claims. The returned part never changes.
-func (o *Orders) List() []uint64 { return o.list[:len(o.list):len(o.list)] }
+func (o *Orders) List() []uint64 { return slices.Clip(o.list) }
 
 // Restore replaces the state with an image's.
 func (o *Orders) Restore(list []uint64) {

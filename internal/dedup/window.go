@@ -40,13 +40,13 @@ type Generation struct {
 
 // Window is a set of 64-bit keyed hashes that forgets by age and by number.
 type Window struct {
-	span   int64 // ms
-	max    int
-	slots  [event.Slots]slotTable
-	gens   []Generation // oldest first; the last one is live
-	total  int
-	swept  int
-	early  uint64 // generations that were forgotten because of max, before their time
+	span  int64 // ms
+	max   int
+	slots [event.Slots]slotTable
+	gens  []Generation // oldest first; the last one is live
+	total int
+	swept int
+	early uint64 // generations that were forgotten because of max, before their time
 }
 
 // NewWindow returns an empty window that remembers an id for at least span of log time, unless more than maxHashes have

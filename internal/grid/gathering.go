@@ -44,6 +44,7 @@ func (g *gathering) addRow(seq uint64, row uint32, e *event.Event, class event.C
 			Banner: e.Banner, Affiliate: e.Affiliate, Goal: e.Goal, Class: class, Revenue: e.Revenue, Payout: e.Payout,
 			N: e.N, Amount: e.Amount, Subs: string(e.Subs),
 		})
+	default: // impressions and custom types are counted only
 	}
 }
 

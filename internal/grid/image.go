@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"milliard/internal/count"
@@ -58,17 +59,9 @@ func (s *State) Snapshot() *Snapshot {
 		orders: s.orders.List(), minted: s.minted.Pages(), imports: s.imports.Pages(),
 	}
 	out.cut.Ends = slices.Clone(s.cut.Ends)
-	for k, v := range s.marks {
-		out.marks[k] = v
-	}
+	maps.Copy(out.marks, s.marks)
 	out.budgetDay, out.names, out.budgets = s.budgets.State()
 	return out
-}
-
-// part is a file that an image refers to.
-type part struct {
-	Name   string
-	Hashes []uint64
 }
 
 // partName names a part by what it is and by its content.

@@ -125,9 +125,9 @@ func (l *Lane) readBack(ctx context.Context, verdicts []SealedBatch) ([]archive.
 // second-newest image.
 func (l *Lane) trim(ctx context.Context) error {
 	l.mu.Lock()
-	sealed, images, flushErr := l.sealed, l.imageSeq, l.flushErr
+	sealed, images, failing := l.sealed, l.imageSeq, l.flushErr != nil
 	l.mu.Unlock()
-	if sealed == 0 || len(images) < imagesKept || flushErr != nil {
+	if sealed == 0 || len(images) < imagesKept || failing {
 		return nil
 	}
 	below := min(sealed, images[1])

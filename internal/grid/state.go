@@ -67,13 +67,12 @@ type State struct {
 	cut        segmentCut    // where the next archive segment will be cut
 	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
 	open       *gathering
-	counting   bool          // false while folding what the ledger has counted already: the gathering is thrown away
-	clamped    uint64        // stamps that were clamped
-	block      event.Block   // scratch
-	row        event.Event   // scratch
-	verdicts   []event.Class // scratch
-	detail     count.Detail  // scratch
-	foldedInfo FoldedInfo    // of the last batch
+	counting   bool         // false while folding what the ledger has counted already: the gathering is thrown away
+	clamped    uint64       // stamps that were clamped
+	block      event.Block  // scratch
+	row        event.Event  // scratch
+	detail     count.Detail // scratch
+	foldedInfo FoldedInfo   // of the last batch
 }
 
 // SealedBatch is one batch's verdicts, waiting to be archived with its bytes.

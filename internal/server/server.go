@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -111,8 +112,8 @@ func (s *Server) Stop(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownWithin)
 		defer cancel()
 		var errs []error
-		for i := len(s.closers) - 1; i >= 0; i-- {
-			errs = append(errs, s.closers[i](ctx))
+		for _, stop := range slices.Backward(s.closers) {
+			errs = append(errs, stop(ctx))
 		}
 		s.stopErr = errors.Join(errs...)
 	})
