@@ -25,7 +25,11 @@ func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
 		began := time.Now()
 		if _, err := conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT"); err != nil {
 			l.dropConn()
-			return nil, fmt.Errorf("checkpoint: %w: %w", ledger.ErrUnavailable, l.fail(err))
+			err = fmt.Errorf("checkpoint: %w: %w", ledger.ErrUnavailable, l.fail(err))
+			if _, again := l.writer(ctx); again != nil { // a stopped engine is opened anew at once, for the readers' sake
+				err = errors.Join(err, again)
+			}
+			return nil, err
 		}
 		l.metrics.durableSeconds.Observe(time.Since(began).Seconds())
 		l.uncheck = false
