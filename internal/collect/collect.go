@@ -220,7 +220,7 @@ func (d *Doors) Start(ctx context.Context) error {
 	d.started = true
 	for _, l := range d.listeners {
 		d.serving.Go(func() {
-			if err := d.server.Serve(l); err != nil {
+			if err := d.server.Serve(l); err != nil && !d.isClosing() {
 				select {
 				case d.fatal <- fmt.Errorf("doors: %w", err):
 				default:
@@ -245,6 +245,12 @@ func (d *Doors) Addr() net.Addr {
 	return d.listeners[0].Addr()
 }
 
+func (d *Doors) open() []net.Listener {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.listeners
+}
+
 // Stop stops accepting, finishes the requests in flight and flushes the tallies. The lanes must still be running.
 func (d *Doors) Stop(ctx context.Context) error {
 	d.mu.Lock()
@@ -258,7 +264,13 @@ func (d *Doors) Stop(ctx context.Context) error {
 	if !started {
 		return nil
 	}
+	for _, l := range d.open() {
+		_ = l.Close() // a server that has not come to serve it yet would not; closing twice is harmless
+	}
 	err := d.server.ShutdownWithContext(ctx)
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
 	d.serving.Wait()
 	select {
 	case <-d.flusher:

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"bytes"
+	"context"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -243,6 +244,10 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 	args := ctx.QueryArgs()
 	errorsOnly := string(args.Peek("answers")) == "errors"
 	verdicts := string(args.Peek("wait")) == "verdict"
+	var until context.Context // one for the whole request: a grid that is behind must not cost a wait per event
+	if verdicts {
+		until = d.waits.get(waitVerdict, d.cfg.VerdictWait)
+	}
 	accepted := len(w.events)
 	rejected := len(w.outcomes) - accepted
 	b := append(w.answer[:0], `{"accepted":`...)
@@ -271,7 +276,7 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 		b = appendEventID(b, &w.events[x.event])
 		if verdicts {
 			b = append(b, `,"verdict":"`...)
-			b = append(b, w.verdict(d.waits.get(waitVerdict, d.cfg.VerdictWait), d, w.tickets[x.event])...)
+			b = append(b, w.verdict(until, d, w.tickets[x.event])...)
 			b = append(b, '"')
 		}
 		b = append(b, '}')
