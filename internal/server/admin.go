@@ -31,14 +31,23 @@ func (s *Server) startBackground(ctx context.Context) error {
 	return nil
 }
 
+// checkpointEvery bounds the ledger's write-ahead log where nothing is trimmed and so nobody else asks for a checkpoint.
+const checkpointEvery = time.Minute
+
 func (s *Server) compact(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.CompactEvery)
 	defer tick.Stop()
+	checkpoint := time.NewTicker(checkpointEvery)
+	defer checkpoint.Stop()
 	for {
 		select {
 		case <-tick.C:
 			if err := s.ledger.Compact(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("compaction failed, it goes on next time", "err", err)
+			}
+		case <-checkpoint.C:
+			if _, err := s.ledger.Durable(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("checkpoint failed, it goes on next time", "err", err)
 			}
 		case <-ctx.Done():
 			return

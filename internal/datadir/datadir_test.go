@@ -1,0 +1,98 @@
+package datadir
+
+import (
+	"encoding/base64"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func open(t *testing.T, path string, lanes int) *Dir {
+	t.Helper()
+	d, err := Open(path, lanes, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func TestADirectoryKeepsItsIdentity(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d := open(t, path, 2)
+	first := d.Install
+	if first.SeedValue() == 0 || len(first.ID) != 32 || first.Lanes != 2 {
+		t.Fatalf("%+v", first)
+	}
+	if _, err := Open(path, 0, time.Now()); !errors.Is(err, ErrHeld) {
+		t.Fatalf("a second process: %v", err)
+	}
+	d.Close()
+	if again := open(t, path, 0); again.Install.ID != first.ID || again.Install.Seed != first.Seed || again.Install.Lanes != 2 {
+		t.Fatalf("%+v, was %+v", again.Install, first)
+	}
+}
+
+func TestLanesAreFixed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	open(t, path, 1).Close()
+	if _, err := Open(path, 3, time.Now()); err == nil || !strings.Contains(err.Error(), "fixed at 1") {
+		t.Fatal(err)
+	}
+}
+
+func TestForeignDirectoriesAreRefused(t *testing.T) {
+	for name, content := range map[string]string{"file": "x", installFile: "not json"} {
+		path := t.TempDir()
+		if err := os.WriteFile(filepath.Join(path, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path, 0, time.Now()); !errors.Is(err, ErrForeign) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestMinterNumbersNeverRepeat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	seen := make(map[uint32]bool)
+	for range 3 {
+		d := open(t, path, 0)
+		for range 3 {
+			n, err := d.NextMinter()
+			if err != nil || n == 0 || seen[n] {
+				t.Fatalf("minter %d twice, %v", n, err)
+			}
+			seen[n] = true
+		}
+		d.Close()
+	}
+}
+
+func TestMasterKey(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "data"), 0)
+	made, fresh, err := d.MasterKey("", "")
+	if err != nil || !fresh || made == [32]byte{} {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(d.Join(masterFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v %v", info.Mode(), err)
+	}
+	if again, fresh, err := d.MasterKey("", ""); err != nil || fresh || again != made {
+		t.Fatal("another key at the second start")
+	}
+	if given, _, err := d.MasterKey(base64.StdEncoding.EncodeToString(made[:]), ""); err != nil || given != made {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"short", strings.Repeat("zz", 32)} {
+		if _, _, err := d.MasterKey(bad, ""); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+	if _, _, err := d.MasterKey("", "/does/not/exist"); err == nil {
+		t.Error("a missing file was taken")
+	}
+}
