@@ -86,3 +86,31 @@ func BenchmarkLanding(b *testing.B) {
 		out = appendLanding(out[:0], c.Landings[0].URL, &facts)
 	}
 }
+
+// TestNoAllocationPerEvent: in steady state an event costs no memory, in either format.
+func TestNoAllocationPerEvent(t *testing.T) {
+	x := newBench(t)
+	const events = 200
+	var lines []byte
+	var builder client.Builder
+	for i := range events {
+		lines = append(append(lines, benchLine(i)...), '\n')
+		builder.Add(&client.Event{
+			ID: fmt.Sprintf("e%d", i), Type: "click", Campaign: "summer", Affiliate: "ann", IP: "192.0.2.1", UA: "Mozilla/5.0", Subs: []string{"x"},
+		})
+	}
+	for name, in := range map[string]struct {
+		f    format
+		body []byte
+	}{"json": {formatNDJSON, lines}, "columnar": {formatColumnar, builder.Encode(nil)}} {
+		n := testing.AllocsPerRun(20, func() {
+			x.w.reset()
+			if p := x.d.parse(x.w, &x.o, in.f, in.body); p != nil || len(x.w.events) != events {
+				t.Fatalf("%s: %v, %d events", name, p, len(x.w.events))
+			}
+		})
+		if n > 5 {
+			t.Errorf("%s: %v allocations for %d events", name, n, events)
+		}
+	}
+}

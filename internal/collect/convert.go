@@ -364,11 +364,38 @@ func toAddr(text []byte) (netip.Addr, bool) {
 	if len(text) == 0 || len(text) > 64 {
 		return netip.Addr{}, false
 	}
+	if addr, ok := toIPv4(text); ok {
+		return addr, true
+	}
 	addr, err := netip.ParseAddr(string(text))
 	if err != nil {
 		return netip.Addr{}, false
 	}
 	return addr.WithZone("").Unmap(), true
+}
+
+// toIPv4 reads the usual form without allocating; everything else is left to netip.
+func toIPv4(text []byte) (netip.Addr, bool) {
+	var a [4]byte
+	part, value, length := 0, 0, 0
+	for _, c := range text {
+		switch {
+		case c >= '0' && c <= '9' && (length == 0 || value > 0) && length < 3:
+			value = value*10 + int(c-'0')
+			length++
+		case c == '.' && length > 0 && value <= 255 && part < 3:
+			a[part] = byte(value)
+			part++
+			value, length = 0, 0
+		default:
+			return netip.Addr{}, false
+		}
+	}
+	if part != 3 || length == 0 || value > 255 {
+		return netip.Addr{}, false
+	}
+	a[3] = byte(value)
+	return netip.AddrFrom4(a), true
 }
 
 // sameCurrency says whether a sender's currency is ours.

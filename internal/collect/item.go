@@ -117,11 +117,11 @@ func (f field) name() string {
 	if f >= fieldCount {
 		return ""
 	}
-	n := int(f-fSub1) + 1
-	if n < 10 {
-		return "sub" + string(rune('0'+n))
-	}
-	return "sub" + string(rune('0'+n/10)) + string(rune('0'+n%10))
+	return [maxSubs]string{
+		"sub1", "sub2", "sub3", "sub4", "sub5", "sub6", "sub7", "sub8", "sub9", "sub10",
+		"sub11", "sub12", "sub13", "sub14", "sub15", "sub16", "sub17", "sub18", "sub19", "sub20",
+		"sub21", "sub22", "sub23", "sub24", "sub25", "sub26", "sub27", "sub28", "sub29", "sub30",
+	}[f-fSub1]
 }
 
 // item is one event as the sender wrote it: text per field, not yet checked. The bytes alias the request. An item is

@@ -2,8 +2,6 @@ package collect
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"net/netip"
 	"sync/atomic"
 
@@ -96,12 +94,7 @@ func (h *addrHasher) hash(addr netip.Addr, day int64) uint64 {
 		k = &dayKey{day: day, key: h.key(day)}
 		h.last.Store(k)
 	}
-	var buf [48]byte
-	copy(buf[:32], k.key[:])
-	a := addr.As16()
-	copy(buf[32:], a[:])
-	sum := sha256.Sum256(buf[:])
-	return binary.LittleEndian.Uint64(sum[:]) | 1
+	return sip([16]byte(k.key[:16]), addr.As16()) | 1
 }
 
 // setAddr puts the truncated address and its hash into e. The full address goes no further.
