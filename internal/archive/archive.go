@@ -11,12 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
-	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
+	"milliard/internal/crash"
 	"milliard/internal/cursor"
 	"milliard/internal/durable"
 	"milliard/internal/journal"
@@ -55,30 +55,54 @@ const (
 )
 
 // Archive is a directory of segments: lane=N/FIRST-LAST.main.zst and .personal.zst.
-type Archive struct{ dir string }
+type Archive struct {
+	files durable.Files
+	dir   string
+	// codec makes the compressor on first use: it is large, and safe for everybody at once.
+	codec func() (*codec, error)
+}
+
+type codec struct {
+	enc *zstd.Encoder
+	dec *zstd.Decoder
+}
 
 // Open creates the directory when it is not there.
-func Open(dir string) (*Archive, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func Open(dir string) (*Archive, error) { return OpenIn(durable.Disk{}, dir) }
+
+// OpenIn is Open in another file system.
+func OpenIn(files durable.Files, dir string) (*Archive, error) {
+	if err := files.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
-	return &Archive{dir: dir}, nil
+	return &Archive{files: files, dir: dir, codec: sync.OnceValues(newCodec)}, nil
+}
+
+func newCodec() (*codec, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSegment))
+	if err != nil {
+		return nil, fmt.Errorf("zstd: %w", err)
+	}
+	return &codec{enc, dec}, nil
 }
 
 func (a *Archive) laneDir(lane int) string { return filepath.Join(a.dir, fmt.Sprintf("lane=%d", lane)) }
 
 // Segments lists a lane's sealed segments in order.
 func (a *Archive) Segments(lane int) ([]Segment, error) {
-	names, err := filepath.Glob(filepath.Join(a.laneDir(lane), "*.main.zst"))
+	names, err := a.files.List(a.laneDir(lane), ".main.zst")
 	if err != nil {
 		return nil, fmt.Errorf("list segments: %w", err)
 	}
-	slices.Sort(names)
 	var out []Segment
 	for _, n := range names {
-		s := Segment{Lane: lane, Path: n}
-		if _, err := fmt.Sscanf(filepath.Base(n), "%016d-%016d.main.zst", &s.First, &s.Last); err != nil {
-			return nil, fmt.Errorf("segment name %q: %w", filepath.Base(n), err)
+		s := Segment{Lane: lane, Path: filepath.Join(a.laneDir(lane), n)}
+		if _, err := fmt.Sscanf(n, "%016d-%016d.main.zst", &s.First, &s.Last); err != nil {
+			return nil, fmt.Errorf("segment name %q: %w", n, err)
 		}
 		out = append(out, s)
 	}
@@ -98,10 +122,14 @@ func (a *Archive) Last(lane int) (uint64, error) {
 // always give the same bytes.
 func (a *Archive) Seal(lane int, batches []Batch) (Segment, error) {
 	dir := a.laneDir(lane)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := a.files.MakeDir(dir); err != nil {
 		return Segment{}, fmt.Errorf("create lane directory: %w", err)
 	}
-	main, personal, err := encode(lane, batches)
+	c, err := a.codec()
+	if err != nil {
+		return Segment{}, err
+	}
+	main, personal, err := c.encode(lane, batches)
 	if err != nil {
 		return Segment{}, err
 	}
@@ -109,16 +137,18 @@ func (a *Archive) Seal(lane int, batches []Batch) (Segment, error) {
 	base := filepath.Join(dir, fmt.Sprintf("%016d-%016d", s.First, s.Last))
 	s.Path = base + ".main.zst"
 	// The personal part first: once the main part stands, the segment is sealed.
-	if err := durable.WriteFile(base+".personal.zst", personal); err != nil {
+	if err := a.files.Write(base+".personal.zst", personal); err != nil {
 		return Segment{}, err
 	}
-	if err := durable.WriteFile(s.Path, main); err != nil {
+	crash.Point(crash.SealPersonal)
+	if err := a.files.Write(s.Path, main); err != nil {
 		return Segment{}, err
 	}
+	crash.Point(crash.SealMain)
 	return s, nil
 }
 
-func encode(lane int, batches []Batch) (main, personal []byte, err error) {
+func (c *codec) encode(lane int, batches []Batch) (main, personal []byte, err error) {
 	le := binary.LittleEndian
 	head := func(magic string) []byte {
 		b := append([]byte(magic), 0)
@@ -155,11 +185,7 @@ func encode(lane int, batches []Batch) (main, personal []byte, err error) {
 			personal = append(personal, bl.Personal...)
 		}
 	}
-	if main, err = compress(main); err != nil {
-		return nil, nil, err
-	}
-	personal, err = compress(personal)
-	return main, personal, err
+	return c.compress(main), c.compress(personal), nil
 }
 
 func split(kind journal.Kind, body []byte) ([]Block, error) {
@@ -179,33 +205,24 @@ func split(kind journal.Kind, body []byte) ([]Block, error) {
 
 // compress returns the zstd frame of b followed by the SHA-256 of b: the digest stands for the content, whatever the
 // compressor's version.
-func compress(b []byte) ([]byte, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
-	}
-	out := enc.EncodeAll(b, nil)
-	if err := enc.Close(); err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
-	}
+func (c *codec) compress(b []byte) []byte {
 	digest := sha256.Sum256(b)
-	return append(out, digest[:]...), nil
+	return append(c.enc.EncodeAll(b, nil), digest[:]...)
 }
 
-func decompress(path string) ([]byte, error) {
-	raw, err := os.ReadFile(path)
+func (a *Archive) decompress(path string) ([]byte, error) {
+	c, err := a.codec()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := a.files.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("read segment: %w", err)
 	}
 	if len(raw) < sha256.Size {
 		return nil, fmt.Errorf("%w: %s is too short", ErrDamaged, filepath.Base(path))
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSegment))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
-	}
-	defer dec.Close()
-	b, err := dec.DecodeAll(raw[:len(raw)-sha256.Size], nil)
+	b, err := c.dec.DecodeAll(raw[:len(raw)-sha256.Size], nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Base(path), err)
 	}
@@ -218,13 +235,13 @@ func decompress(path string) ([]byte, error) {
 // Read returns a segment's batches. With personal set it reads the personal part too and rebuilds each Message, whose
 // hash must then be the sealed one.
 func (a *Archive) Read(s Segment, personal bool) ([]Batch, error) {
-	main, err := decompress(s.Path)
+	main, err := a.decompress(s.Path)
 	if err != nil {
 		return nil, err
 	}
 	var side []byte
 	if personal {
-		if side, err = decompress(s.Path[:len(s.Path)-len(".main.zst")] + ".personal.zst"); err != nil {
+		if side, err = a.decompress(s.Path[:len(s.Path)-len(".main.zst")] + ".personal.zst"); err != nil {
 			return nil, err
 		}
 	}

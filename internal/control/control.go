@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"milliard/internal/catalog"
+	"milliard/internal/crash"
 	"milliard/internal/journal"
 )
 
@@ -222,8 +223,10 @@ func (c *Control) commit(ctx context.Context, actor, why string, changes []catal
 // send appends a record, the same bytes again while the answer is unknown, until ctx ends; and puts view in force.
 func (c *Control) send(ctx context.Context, data []byte, view *View) error {
 	for {
+		crash.Point(crash.ControlBefore)
 		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
 		seq, err := c.stream.Append(attempt, c.last, data)
+		crash.Point(crash.ControlAfter)
 		timedOut := attempt.Err() != nil
 		cancel()
 		switch {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"milliard/internal/crash"
 )
 
 // WriteFile replaces path with data: temporary file, fsync, rename, fsync of the directory.
@@ -22,7 +24,9 @@ func WriteFile(path string, data []byte) error {
 		err = cerr
 	}
 	if err == nil {
+		crash.File("written", path)
 		err = os.Rename(tmp, path)
+		crash.File("renamed", path)
 	}
 	if err != nil {
 		return fmt.Errorf("write file: %w", err)

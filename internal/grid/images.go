@@ -1,15 +1,13 @@
 package grid
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"milliard/internal/crash"
 	"milliard/internal/durable"
 )
 
@@ -18,33 +16,34 @@ const imagesKept = 2
 
 // imageStore keeps a lane's images and their parts in one directory. One goroutine at a time uses it.
 type imageStore struct {
-	dir string
-	log *slog.Logger
+	files durable.Files
+	dir   string
+	log   *slog.Logger
 	// parts names the files of closed generations that stand on disk.
 	parts map[uint32]string
 	// orderParts names the files of the full chunks of the order list.
 	orderParts []string
 }
 
-func openImages(dir string, log *slog.Logger) (*imageStore, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func openImages(files durable.Files, dir string, log *slog.Logger) (*imageStore, error) {
+	if err := files.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("open images: %w", err)
 	}
-	return &imageStore{dir: dir, log: log, parts: make(map[uint32]string)}, nil
+	return &imageStore{files: files, dir: dir, log: log, parts: make(map[uint32]string)}, nil
 }
 
 func imageName(seq uint64) string { return fmt.Sprintf("%016d.image", seq) }
 
 // positions lists the sequences of the images on disk, newest first.
 func (s *imageStore) positions() ([]uint64, error) {
-	names, err := filepath.Glob(filepath.Join(s.dir, "*.image"))
+	names, err := s.files.List(s.dir, ".image")
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
 	var out []uint64
 	for _, n := range names {
 		var seq uint64
-		if _, err := fmt.Sscanf(filepath.Base(n), "%016d.image", &seq); err == nil {
+		if _, err := fmt.Sscanf(n, "%016d.image", &seq); err == nil {
 			out = append(out, seq)
 		}
 	}
@@ -75,7 +74,7 @@ func (s *imageStore) load(opt Options, limit uint64) (*State, error) {
 }
 
 func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
-	b, err := os.ReadFile(filepath.Join(s.dir, imageName(seq)))
+	b, err := s.files.Read(filepath.Join(s.dir, imageName(seq)))
 	if err != nil {
 		return nil, fmt.Errorf("read image: %w", err)
 	}
@@ -84,7 +83,7 @@ func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
 		if name != filepath.Base(name) || !strings.HasSuffix(name, ".part") {
 			return nil, fmt.Errorf("%w: part name %q", ErrImage, name)
 		}
-		body, err := os.ReadFile(filepath.Join(s.dir, name))
+		body, err := s.files.Read(filepath.Join(s.dir, name))
 		if err != nil {
 			return nil, fmt.Errorf("read image part: %w", err)
 		}
@@ -130,23 +129,26 @@ func (s *imageStore) save(snap *Snapshot) error {
 			continue
 		}
 		name, body := partName("gen", uint64(g.Number), g.Hashes)
-		if err := durable.WriteFile(filepath.Join(s.dir, name), body); err != nil {
+		if err := s.files.Write(filepath.Join(s.dir, name), body); err != nil {
 			return err
 		}
 		s.parts[g.Number] = name
+		crash.Point(crash.ImagePart)
 	}
 	for (len(s.orderParts)+1)*orderChunk <= len(snap.orders) {
 		n := len(s.orderParts)
 		name, body := partName("orders", uint64(n), snap.orders[n*orderChunk:(n+1)*orderChunk])
-		if err := durable.WriteFile(filepath.Join(s.dir, name), body); err != nil {
+		if err := s.files.Write(filepath.Join(s.dir, name), body); err != nil {
 			return err
 		}
 		s.orderParts = append(s.orderParts, name)
 	}
 	b := snap.encode(func(number uint32) string { return s.parts[number] }, s.orderParts)
-	if err := durable.WriteFile(filepath.Join(s.dir, imageName(snap.pos.Seq)), b); err != nil {
+	crash.Point(crash.ImageBefore)
+	if err := s.files.Write(filepath.Join(s.dir, imageName(snap.pos.Seq)), b); err != nil {
 		return err
 	}
+	crash.Point(crash.ImageClean)
 	return s.clean(snap)
 }
 
@@ -164,7 +166,7 @@ func (s *imageStore) clean(snap *Snapshot) error {
 			if seq > snap.pos.Seq {
 				kept--
 			}
-			if err := os.Remove(filepath.Join(s.dir, imageName(seq))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := s.files.Remove(filepath.Join(s.dir, imageName(seq))); err != nil {
 				return fmt.Errorf("remove image: %w", err)
 			}
 		}
@@ -172,7 +174,7 @@ func (s *imageStore) clean(snap *Snapshot) error {
 	const margin = 64
 	for number, name := range s.parts {
 		if number+margin < snap.gens[0].Number {
-			if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := s.files.Remove(filepath.Join(s.dir, name)); err != nil {
 				return fmt.Errorf("remove image part: %w", err)
 			}
 			delete(s.parts, number)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"milliard/internal/archive"
+	"milliard/internal/crash"
 )
 
 // keep writes images, seals segments and trims the journal. It never holds up the fold.
@@ -145,9 +146,11 @@ func (l *Lane) trim(ctx context.Context) error {
 	if below = min(below, durable[l.cfg.Lane].Seq); below <= state.First {
 		return nil
 	}
+	crash.Point(crash.TrimBefore)
 	if err := l.cfg.Stream.Trim(ctx, below); err != nil {
 		return fmt.Errorf("trim: %w", err)
 	}
+	crash.Point(crash.TrimAfter)
 	l.cfg.Metrics.Trimmed.WithLabelValues(l.label()).Set(float64(below))
 	return nil
 }

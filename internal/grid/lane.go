@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"milliard/internal/archive"
+	"milliard/internal/crash"
+	"milliard/internal/durable"
 	"milliard/internal/journal"
 	"milliard/internal/ledger"
 	"milliard/internal/stage"
@@ -20,6 +22,7 @@ type LaneConfig struct {
 	Stream        journal.Stream
 	Ledger        ledger.Ledger
 	Archive       *archive.Archive
+	Files         durable.Files // where images are kept; nil: the disk
 	ImageDir      string
 	FlushInterval time.Duration
 	ImageInterval time.Duration // log time between images
@@ -70,7 +73,10 @@ const maxOpenEvents = 4_000_000
 
 // NewLane returns a lane that has not started.
 func NewLane(cfg LaneConfig) (*Lane, error) {
-	images, err := openImages(cfg.ImageDir, cfg.Log)
+	if cfg.Files == nil {
+		cfg.Files = durable.Disk{}
+	}
+	images, err := openImages(cfg.Files, cfg.ImageDir, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +116,11 @@ func (l *Lane) Stop(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stop lane %d: %w", l.cfg.Lane, err)
 	}
+	return l.lastImage()
+}
+
+// lastImage writes the image of an orderly end, if everything that was folded is committed.
+func (l *Lane) lastImage() error {
 	if !l.st.counting || l.st.pos.Seq != l.committed.Seq || l.st.pos.Seq == 0 {
 		return nil
 	}
@@ -182,18 +193,29 @@ func (l *Lane) own(ctx context.Context) error {
 	}
 }
 
-// fold folds one message under the lock and shows its verdicts. While the open generation is at its high-water mark it
-// waits: the journal holds the rest.
-func (l *Lane) fold(ctx context.Context, m *journal.Message) (err error) {
+// fold waits for room and folds one message.
+func (l *Lane) fold(ctx context.Context, m *journal.Message) error {
 	began := time.Now()
 	l.cfg.Own.Begin(began)
 	l.mu.Lock()
-	for l.st.counting && (l.st.open.rows() >= l.cfg.MinuteCells || l.st.open.events >= maxOpenEvents) && ctx.Err() == nil {
+	for l.crowdedLocked() && ctx.Err() == nil {
 		l.cfg.Metrics.Backpressure.WithLabelValues(l.label()).Inc()
 		l.askFlush()
 		l.roomy.Wait()
 	}
-	err = l.foldLocked(m)
+	l.mu.Unlock()
+	return l.foldOne(m, began)
+}
+
+// crowdedLocked says whether the open generation is at its high-water mark: then the journal holds the rest.
+func (l *Lane) crowdedLocked() bool {
+	return l.st.counting && (l.st.open.rows() >= l.cfg.MinuteCells || l.st.open.events >= maxOpenEvents)
+}
+
+// foldOne folds one message under the lock and shows its verdicts.
+func (l *Lane) foldOne(m *journal.Message, began time.Time) error {
+	l.mu.Lock()
+	err := l.foldLocked(m)
 	info := l.st.foldedInfo
 	l.foldedAt = began
 	l.events += int64(len(info.Verdicts))
@@ -203,6 +225,7 @@ func (l *Lane) fold(ctx context.Context, m *journal.Message) (err error) {
 	if err != nil {
 		return err
 	}
+	crash.Point(crash.GridFolded)
 	l.board.post(m.Seq, info.Verdicts)
 	l.cfg.Metrics.folded(l.label(), &info)
 	return nil
@@ -240,44 +263,19 @@ func (l *Lane) flushLoop(ctx context.Context) {
 
 // flush swaps and writes one generation. It returns an error only when the lane must halt.
 func (l *Lane) flush(ctx context.Context) error {
-	l.mu.Lock()
-	var snap *Snapshot
-	if l.frozen == nil {
-		l.closing = l.st.close()
-		if l.closing != nil && l.imageDueLocked() {
-			snap = l.st.Snapshot()
-			l.imagedAt, l.imagedEv = l.st.pos.LogTime, l.events
-		}
-		l.roomy.Broadcast()
-	}
-	closing, g := l.closing, l.frozen
-	l.mu.Unlock()
-	if closing != nil {
-		g = closing.generation(l.cfg.Lane, l.epoch)
-		l.mu.Lock()
-		l.closing, l.frozen = nil, g
-		l.mu.Unlock()
-	}
+	snap := l.swap()
+	g := l.spell()
 	if g == nil {
 		return nil
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		began := time.Now()
-		err := l.cfg.Ledger.Flush(ctx, g)
-		l.cfg.Flush.Observe(time.Since(began), len(g.Cells)+len(g.Clicks)+len(g.Sales))
-		l.mu.Lock()
-		l.flushErr = err
-		if err == nil {
-			l.frozen, l.committed, l.flushedAt = nil, g.To, time.Now()
-		}
-		l.mu.Unlock()
+		err := l.write(ctx, g)
 		if err == nil {
 			break
 		}
-		if errors.Is(err, ledger.ErrFenced) {
-			return fmt.Errorf("%w: %w", ErrHalt, err)
+		if errors.Is(err, ErrHalt) {
+			return err
 		}
-		l.cfg.Metrics.FlushErrors.WithLabelValues(l.label()).Inc()
 		l.cfg.Log.Warn("flush failed, trying again", "lane", l.cfg.Lane, "err", err)
 		select {
 		case <-time.After(wait):
@@ -292,6 +290,60 @@ func (l *Lane) flush(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// swap closes the open generation, unless one is still on its way to the ledger. When an image is due it returns the
+// state at the position that the generation reaches; the image may be written once that is committed.
+func (l *Lane) swap() *Snapshot {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.frozen != nil {
+		return nil
+	}
+	l.closing = l.st.close()
+	l.roomy.Broadcast()
+	if l.closing == nil || !l.imageDueLocked() {
+		return nil
+	}
+	l.imagedAt, l.imagedEv = l.st.pos.LogTime, l.events
+	return l.st.Snapshot()
+}
+
+// spell freezes the closed generation as the ledger takes it and returns what is to be written; nil when there is nothing.
+func (l *Lane) spell() *ledger.Generation {
+	l.mu.Lock()
+	closing, g := l.closing, l.frozen
+	l.mu.Unlock()
+	if closing != nil {
+		g = closing.generation(l.cfg.Lane, l.epoch)
+		crash.Point(crash.FlushClosed)
+		l.mu.Lock()
+		l.closing, l.frozen = nil, g
+		l.mu.Unlock()
+	}
+	return g
+}
+
+// write hands the frozen generation to the ledger once. After an error it stays frozen, and only it may be written next;
+// an error that wraps ErrHalt means that the lane belongs to somebody else.
+func (l *Lane) write(ctx context.Context, g *ledger.Generation) error {
+	began := time.Now()
+	err := l.cfg.Ledger.Flush(ctx, g)
+	l.cfg.Flush.Observe(time.Since(began), len(g.Cells)+len(g.Clicks)+len(g.Sales))
+	l.mu.Lock()
+	l.flushErr = err
+	if err == nil {
+		l.frozen, l.committed, l.flushedAt = nil, g.To, time.Now()
+	}
+	l.mu.Unlock()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ledger.ErrFenced):
+		return fmt.Errorf("%w: %w", ErrHalt, err)
+	}
+	l.cfg.Metrics.FlushErrors.WithLabelValues(l.label()).Inc()
+	return err
 }
 
 func (l *Lane) imageDueLocked() bool {

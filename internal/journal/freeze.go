@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"milliard/internal/crash"
 )
 
 // keepBatches is how many sets of builders are kept for the next batches: one grows while one is encoded, and one more
@@ -29,6 +31,7 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 		return f
 	}
 	if ts := p.takeTallies(); len(ts) > 0 {
+		crash.Point(crash.JournalTallies)
 		msg, err := AppendTallies(AppendHeader(p.buffer()), ts)
 		if err == nil {
 			return &frozen{head: Header{Kind: KindTallies, Received: now}, tallied: ts, msg: msg}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"milliard/internal/crash"
 )
 
 // run owns the state machine of the lane. At any time at most one batch is in flight, and at most one more is encoded
@@ -27,6 +29,7 @@ func (p *Producer) run(life context.Context) {
 		}
 		if flight == nil && next != nil {
 			p.seal(next)
+			crash.Point(crash.JournalFrozen)
 			flight, next, tick = next, nil, false
 			send <- flight
 			continue // the following batch may be full already
@@ -64,9 +67,11 @@ func (p *Producer) attempt(life context.Context, send <-chan *frozen, results ch
 func (p *Producer) resend(life context.Context, f *frozen) (uint64, error) {
 	backoff := minBackoff
 	for {
+		crash.Point(crash.JournalBefore)
 		ctx, cancel := context.WithTimeout(life, p.opt.AppendTimeout)
 		seq, err := p.opt.Stream.Append(ctx, p.last, f.msg)
 		cancel()
+		crash.Point(crash.JournalAfter)
 		if !errors.Is(err, ErrUnknown) {
 			return seq, err
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"milliard/internal/crash"
 )
 
 // Bounds of one compaction step, which is one transaction and the longest that a flush waits for compaction, and of one
@@ -162,6 +164,7 @@ func (l *Ledger) rollStep(ctx context.Context) (bool, error) {
 		if err != nil {
 			return true, fmt.Errorf("roll lane %d: %w", lane, err)
 		}
+		crash.Point(crash.CompactCommitted)
 		l.unrolled[lane] = !done
 		return true, nil
 	}

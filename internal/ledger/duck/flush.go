@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"milliard/internal/crash"
 	"milliard/internal/event"
 	"milliard/internal/ledger"
 )
@@ -52,11 +53,18 @@ func (l *Ledger) Flush(ctx context.Context, g *ledger.Generation) error {
 	}
 	defer l.unlock()
 	err := l.inTx(ctx, func(conn *sql.Conn) error {
+		crash.Point(crash.FlushBegun)
 		if err := l.fence(ctx, conn, g); err != nil {
 			return err
 		}
-		return appendGeneration(conn, g)
+		crash.Point(crash.FlushFenced)
+		if err := appendGeneration(conn, g); err != nil {
+			return err
+		}
+		crash.Point(crash.FlushRows)
+		return nil
 	})
+	crash.Point(crash.FlushCommitted)
 	if commit := (*commitError)(nil); errors.As(err, &commit) {
 		err = l.resolve(ctx, g, commit)
 	} else if errors.Is(err, errAlreadyWritten) {

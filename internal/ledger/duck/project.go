@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"milliard/internal/catalog"
+	"milliard/internal/crash"
 	"milliard/internal/ledger"
 )
 
@@ -18,6 +19,7 @@ func (l *Ledger) Project(ctx context.Context, records []catalog.Record, through 
 		return fmt.Errorf("project: %w", err)
 	}
 	defer l.unlock()
+	crash.Point(crash.ProjectBefore)
 	err := l.inTx(ctx, func(conn *sql.Conn) error {
 		at, err := controlPosition(ctx, conn)
 		if err != nil || through <= at {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"milliard/internal/crash"
 	"milliard/internal/ledger"
 )
 
@@ -23,6 +24,7 @@ func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
 	}
 	if l.uncheck {
 		began := time.Now()
+		crash.Point(crash.CheckpointBefore)
 		if _, err := conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT"); err != nil {
 			l.dropConn()
 			err = fmt.Errorf("checkpoint: %w: %w", ledger.ErrUnavailable, l.fail(err))
@@ -31,6 +33,7 @@ func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
 			}
 			return nil, err
 		}
+		crash.Point(crash.CheckpointAfter)
 		l.metrics.durableSeconds.Observe(time.Since(began).Seconds())
 		l.uncheck = false
 	}

@@ -8,6 +8,7 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
 
+	"milliard/internal/crash"
 	"milliard/internal/event"
 	"milliard/internal/ledger"
 )
@@ -52,6 +53,7 @@ func appendGeneration(conn *sql.Conn, g *ledger.Generation) error {
 		if err := step(); err != nil {
 			return err
 		}
+		crash.Point(crash.FlushCells)
 	}
 	return nil
 }
