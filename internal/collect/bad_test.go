@@ -430,9 +430,33 @@ func TestForwardedForIsBelievedFromProxiesOnly(t *testing.T) {
 			head = append(head, "X-Forwarded-For", x)
 		}
 		r.get("/i/plain/ann", head...)
-		if e := r.one(); string(e.IP) != tc.want {
+		e := r.one()
+		if fr := e.Country.String() == "FR"; !fr {
+			t.Errorf("trusted %q: country %s", tc.trusted, e.Country)
+		}
+		if string(e.IP) != tc.want {
 			t.Errorf("trusted %q, %.60q: %x, want %x", tc.trusted, tc.xff, e.IP, tc.want)
 		}
+	}
+}
+
+func TestCountry(t *testing.T) {
+	r := newRig(t, func(c *Config) {
+		c.CountryHeader = "X-Country"
+		c.Trusted = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		c.Country = func(netip.Addr) event.Country { return event.ParseCountry("NL") }
+	})
+	r.get("/i/plain/ann", "X-Country", "FR")
+	if e := r.one(); e.Country.String() != "NL" {
+		t.Errorf("the header of a stranger was believed: %s", e.Country)
+	}
+	r.post("application/json", `{"type":"page_view","ip":"192.0.2.1"}`)
+	if e := r.one(); e.Country.String() != "NL" {
+		t.Errorf("by address: %s", e.Country)
+	}
+	r.post("application/json", `{"type":"page_view","ip":"192.0.2.1","country":"be"}`)
+	if e := r.one(); e.Country.String() != "BE" {
+		t.Errorf("by field: %s", e.Country)
 	}
 }
 

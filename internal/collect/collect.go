@@ -56,7 +56,7 @@ type Config struct {
 	Verdicts      Verdicts                       // nil: wait=verdict answers "pending"
 	RegisterType  RegisterType                   // nil: POST /v1/event-types answers 503
 	Country       func(netip.Addr) event.Country // nil: unknown
-	CountryHeader string                         // header of a trusted proxy with two letters
+	CountryHeader string                         // header with two letters; from Trusted only, if there are any
 	Trusted       []netip.Prefix                 // proxies whose X-Forwarded-For and country header are believed
 	BaseURL       string                         // scheme and host of minted links; default the request's own
 	Clock         func() time.Time               // default time.Now
@@ -193,6 +193,9 @@ func New(cfg Config) (*Doors, error) {
 	}
 	d.works.New = func() any { return newWork() }
 	d.server = d.newServer()
+	if err := d.watchConnections(cfg.Registry); err != nil {
+		return nil, fmt.Errorf("doors: %w", err)
+	}
 	return d, nil
 }
 

@@ -135,7 +135,7 @@ func (d *Doors) person(ctx *fasthttp.RequestCtx, w *work, e *event.Event) {
 	ua := cut(h.UserAgent(), maxUA)
 	e.Device = d.devices.of(ua)
 	addr := d.clientAddr(ctx)
-	if d.cfg.CountryHeader != "" {
+	if d.cfg.CountryHeader != "" && (len(d.cfg.Trusted) == 0 || d.trusted(peerAddr(ctx))) {
 		e.Country, _ = toCountry(h.Peek(d.cfg.CountryHeader))
 	}
 	if e.Country == 0 && d.cfg.Country != nil && addr.IsValid() {

@@ -123,6 +123,26 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// watchConnections shows what the HTTP server itself knows.
+func (d *Doors) watchConnections(reg prometheus.Registerer) error {
+	if reg == nil {
+		return nil
+	}
+	for _, c := range []prometheus.Collector{
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "milliard_door_connections", Help: "Open connections.",
+		}, func() float64 { return float64(d.server.GetOpenConnectionsCount()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "milliard_door_connections_refused_total", Help: "Connections beyond the limit.",
+		}, func() float64 { return float64(d.server.GetRejectedConnectionsCount()) }),
+	} {
+		if err := reg.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // refuse counts n refusals in the metrics and the tally.
 func (d *Doors) refuse(tenant event.TenantID, door, reason string, n int) {
 	d.metrics.refused.WithLabelValues(door, reason).Add(float64(n))
