@@ -142,9 +142,20 @@ func appendStage(opt *ProducerOptions) *stage.Recorder {
 // Start finds the end of the stream, takes a new name and begins to write. It does not wait for a first answer, so a
 // full journal does not keep the process from starting.
 func (p *Producer) Start(ctx context.Context) error {
+	if err := p.begin(ctx); err != nil {
+		return fmt.Errorf("start lane %d: %w", p.opt.Lane, err)
+	}
+	life, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	go p.run(life)
+	return nil
+}
+
+// begin makes the lane ready to write.
+func (p *Producer) begin(ctx context.Context) error {
 	st, err := p.opt.Stream.State(ctx)
 	if err != nil {
-		return fmt.Errorf("start lane %d: %w", p.opt.Lane, err)
+		return err
 	}
 	p.last, p.first = st.Last, true
 	p.closing = append(p.closing, p.opt.Previous...)
@@ -152,17 +163,14 @@ func (p *Producer) Start(ctx context.Context) error {
 		p.findPrevious(ctx)
 	}
 	if err := p.rename(); err != nil {
-		return fmt.Errorf("start lane %d: %w", p.opt.Lane, err)
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.begun || p.stopped != nil {
-		return fmt.Errorf("start lane %d twice: %w", p.opt.Lane, ErrStopped)
+		return fmt.Errorf("start twice: %w", ErrStopped)
 	}
 	p.begun = true
-	life, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	go p.run(life)
 	return nil
 }
 

@@ -9,8 +9,40 @@ import (
 	"milliard/internal/crash"
 )
 
-// run owns the state machine of the lane. At any time at most one batch is in flight, and at most one more is encoded
-// and waits for its turn.
+// cycle is where the lane's state machine stands: at most one batch is in flight, and at most one more is encoded and
+// waits for its turn. Run owns it.
+type cycle struct {
+	flight, next *frozen
+	tick         bool // log time has stood still for long enough
+}
+
+// launch encodes what can be encoded and fixes the bytes of the next batch if none is in flight. It returns that batch,
+// which is to be sent, or nil.
+func (p *Producer) launch(c *cycle) *frozen {
+	if c.next == nil {
+		c.next = p.freeze(c.flight != nil, c.tick)
+	}
+	if c.flight != nil || c.next == nil {
+		return nil
+	}
+	p.seal(c.next)
+	crash.Point(crash.JournalFrozen)
+	c.flight, c.next, c.tick = c.next, nil, false
+	return c.flight
+}
+
+// land takes the result of the batch in flight. After an error the lane has stopped and everybody who waits was told.
+func (p *Producer) land(life context.Context, c *cycle, r result) error {
+	c.flight, c.tick = nil, false
+	err := p.resolve(life, r)
+	if err != nil {
+		p.fail(err, c.next)
+		c.next = nil
+	}
+	return err
+}
+
+// run turns the state machine of the lane.
 func (p *Producer) run(life context.Context) {
 	defer close(p.ended)
 	defer p.cancel()
@@ -21,32 +53,23 @@ func (p *Producer) run(life context.Context) {
 	idle := time.NewTimer(p.opt.TickEvery)
 	defer idle.Stop()
 	ending := p.ending
-	var flight, next *frozen
-	tick := false
+	var c cycle
 	for {
-		if next == nil {
-			next = p.freeze(flight != nil, tick)
-		}
-		if flight == nil && next != nil {
-			p.seal(next)
-			crash.Point(crash.JournalFrozen)
-			flight, next, tick = next, nil, false
-			send <- flight
+		if f := p.launch(&c); f != nil {
+			send <- f
 			continue // the following batch may be full already
 		}
-		if flight == nil && ending == nil { // nothing in flight, nothing left
+		if c.flight == nil && ending == nil { // nothing in flight, nothing left
 			return
 		}
 		select {
 		case <-p.wake:
 		case <-idle.C:
-			tick = true
+			c.tick = true
 		case <-ending:
 			ending = nil
 		case r := <-results:
-			flight, tick = nil, false
-			if err := p.resolve(life, r); err != nil {
-				p.fail(err, next)
+			if p.land(life, &c, r) != nil {
 				return
 			}
 			idle.Reset(p.opt.TickEvery)
@@ -67,17 +90,12 @@ func (p *Producer) attempt(life context.Context, send <-chan *frozen, results ch
 func (p *Producer) resend(life context.Context, f *frozen) (uint64, error) {
 	backoff := minBackoff
 	for {
-		crash.Point(crash.JournalBefore)
 		ctx, cancel := context.WithTimeout(life, p.opt.AppendTimeout)
-		seq, err := p.opt.Stream.Append(ctx, p.last, f.msg)
+		seq, err := p.try(ctx, f)
 		cancel()
-		crash.Point(crash.JournalAfter)
 		if !errors.Is(err, ErrUnknown) {
 			return seq, err
 		}
-		f.unknown = true
-		p.stats.failed(err)
-		p.log.Warn("append outcome unknown, sending the same bytes again", "counter", f.head.Counter, "err", err)
 		pause := time.NewTimer(backoff)
 		select {
 		case <-pause.C:
@@ -87,6 +105,19 @@ func (p *Producer) resend(life context.Context, f *frozen) (uint64, error) {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
+}
+
+// try appends f once. After ErrUnknown only the same bytes may be sent.
+func (p *Producer) try(ctx context.Context, f *frozen) (uint64, error) {
+	crash.Point(crash.JournalBefore)
+	seq, err := p.opt.Stream.Append(ctx, p.last, f.msg)
+	crash.Point(crash.JournalAfter)
+	if errors.Is(err, ErrUnknown) {
+		f.unknown = true
+		p.stats.failed(err)
+		p.log.Warn("append outcome unknown, sending the same bytes again", "counter", f.head.Counter, "err", err)
+	}
+	return seq, err
 }
 
 // seal gives f its place in the incarnation and fixes its bytes. It is repeated only if f was never sent.
