@@ -15,7 +15,7 @@ type loadCmd struct {
 	Server string `aliases:"doors" default:"http://127.0.0.1:8080" help:"Base URL of the doors." placeholder:"URL"`
 	adminSide
 
-	Key string `env:"MILLIARD_KEY" help:"API key with the right ingest." placeholder:"mk_…"`
+	Key    string `env:"MILLIARD_KEY" help:"API key with the right ingest." placeholder:"mk_…"`
 	Create bool   `help:"Create the campaigns and affiliates first."`
 
 	Door        string        `enum:"events,stream,pixel,click" default:"events" help:"Where to send: ${enum}."`
