@@ -54,13 +54,15 @@ func (d *Doors) ad(ctx *fasthttp.RequestCtx, w *work) int {
 		d.answerTagHTML(ctx, t)
 		return 0
 	}
-	body, err := json.Marshal(t)
-	if err != nil {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // the links are to be copied
+	if err := enc.Encode(t); err != nil {
 		d.fail(ctx, fasthttp.StatusInternalServerError, "", "the tag cannot be written") // cannot happen: only strings
 		return 0
 	}
 	ctx.Response.Header.Set("Access-Control-Allow-Origin", "*")
-	answerJSON(ctx, fasthttp.StatusOK, append(body, '\n'))
+	answerJSON(ctx, fasthttp.StatusOK, body.Bytes())
 	return 0
 }
 

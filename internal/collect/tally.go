@@ -101,7 +101,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		accepted: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "milliard_door_accepted_total", Help: "Events that a door accepted: they are durable.",
+			Name: "milliard_door_accepted_total", Help: "Events that a door accepted, which means that they are durable; for the door ad, tags minted.",
 		}, []string{"door"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "milliard_door_refused_total", Help: "What a door refused or could not vouch for, by reason.",
