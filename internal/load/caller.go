@@ -71,46 +71,71 @@ func failure(err error) string {
 	return "connection lost"
 }
 
+// maxBody is how large a request may grow: what every server takes.
+const maxBody = 112 << 10
+
+// part is one request of a batch: a batch that is too large for one goes out as several.
+type part struct {
+	body                    []byte
+	events, forged, repeats int64
+}
+
 // batches is a worker of the door events. It builds its next batch while it waits, so that building does not count.
 func (r *run) batches(c *caller, t *traffic, m *meter) {
 	defer r.tally.add(m)
 	var b client.Builder
-	var e client.Event
 	var req fasthttp.Request
 	var resp fasthttp.Response
 	req.SetRequestURI(r.o.Server + "/v1/events?answers=errors" + tenant(r.o, "&"))
 	req.Header.SetMethod(fasthttp.MethodPost)
 	req.Header.SetContentType(client.ContentType)
 	req.Header.Set("Authorization", "Bearer "+r.o.Key)
-	var body []byte
-	var forgeries, repeats int64
+	var parts []part
 	for {
-		if b.Len() == 0 {
-			forgeries, repeats = 0, 0
-			for b.Len() < r.o.Batch {
-				switch t.next(&e) {
-				case forged:
-					forgeries++
-				case repeated:
-					repeats++
-				case plain:
-				}
-				b.Add(&e)
-			}
-			body = b.Encode(body[:0])
-		}
+		parts = buildBatch(parts, &b, t, r.o.Batch)
 		j, ok := r.take()
 		if !ok {
 			return
 		}
-		req.SetBodyRaw(body)
-		status := c.call(j, &req, &resp, m)
-		m.events += int64(b.Len())
-		m.forged += forgeries
-		m.repeats += repeats
-		classify(m, status, b.Len(), resp.Body())
-		b.Reset()
+		for i := range parts {
+			p := &parts[i]
+			req.SetBodyRaw(p.body)
+			status := c.call(j, &req, &resp, m)
+			m.events += p.events
+			m.forged += p.forged
+			m.repeats += p.repeats
+			classify(m, status, int(p.events), resp.Body())
+		}
 	}
+}
+
+// buildBatch makes a batch of events in the memory of the one before.
+func buildBatch(parts []part, b *client.Builder, t *traffic, events int) []part {
+	var e client.Event
+	all := parts[:0]
+	for left := events; left > 0; {
+		if len(all) < cap(all) {
+			all = all[:len(all)+1]
+		} else {
+			all = append(all, part{})
+		}
+		p := &all[len(all)-1]
+		*p = part{body: p.body[:0]}
+		b.Reset()
+		for ; left > 0 && b.Size() < maxBody; left-- {
+			switch t.next(&e) {
+			case forged:
+				p.forged++
+			case repeated:
+				p.repeats++
+			case plain:
+			}
+			b.Add(&e)
+			p.events++
+		}
+		p.body = b.Encode(p.body)
+	}
+	return all
 }
 
 func tenant(o *Options, before string) string {

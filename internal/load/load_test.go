@@ -201,6 +201,26 @@ func TestMixAndSkew(t *testing.T) {
 	}
 }
 
+func TestALargeBatchIsSplit(t *testing.T) {
+	o := options("http://x", DoorEvents)
+	var b client.Builder
+	var parts []part
+	for range 2 { // the second in the memory of the first
+		parts = buildBatch(parts, &b, newTraffic(&o, newNames(&o), 1), maxBatch)
+		events := int64(0)
+		for _, p := range parts {
+			var got client.Batch
+			if err := got.Decode(p.body, maxBatch); err != nil || int64(got.Rows) != p.events || len(p.body) > 128<<10 {
+				t.Errorf("%d rows in %d bytes for %d events: %v", got.Rows, len(p.body), p.events, err)
+			}
+			events += p.events
+		}
+		if len(parts) < 2 || events != maxBatch {
+			t.Errorf("%d parts with %d events", len(parts), events)
+		}
+	}
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	for field, change := range map[string]func(*Options){
 		"door":       func(o *Options) { o.Door = "window" },
