@@ -50,6 +50,7 @@ func layers() map[string]int {
 		"internal/control": core,
 		"internal/grid":    core,
 		"internal/report":  core,
+		"internal/verify":  core,
 
 		"internal/collect": edge,
 		"internal/api":     edge,
