@@ -12,10 +12,10 @@ T       ?= 20s
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt lint test race fuzz golden smoke vuln run demo
+.PHONY: help build check fmt lint test race fuzz golden smoke faults faults-quick vuln run demo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/milliard
 	$(GO) build -o $(BIN) ./cmd/milliard
@@ -47,6 +47,12 @@ golden: ## rewrite the golden files; look at the diff before committing it
 
 smoke: build ## replay ../shared/data through a real server with kill -9, and prove every count
 	$(GO) run ./smoke --binary $(BIN) --data ../shared/data
+
+faults: ## break everything that can break and compare ids and sums; hours; appends to docs/faults
+	$(GO) run ./faults full
+
+faults-quick: ## the same, small: at most 15 minutes
+	$(GO) run ./faults quick
 
 vuln: ## known vulnerabilities in what we import; needs the vulnerability database
 	$(TOOL) govulncheck ./...

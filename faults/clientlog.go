@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// clientLog is what the clients know: one line before each request and one after its answer, in a file that is not on
+// the program's disk. A line is written in one call and before anything else happens, so the file is complete whenever
+// the program is killed.
+//
+//	S <request> <id> <id> …           about to send; an id says what kind it is
+//	A <request> <status> <ms>         answered
+//	C <cycle> <what>                  a fault
+type clientLog struct {
+	mu   sync.Mutex
+	f    *os.File
+	next uint64
+}
+
+func openClientLog(path string) (*clientLog, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the clients' log: %w", err)
+	}
+	return &clientLog{f: f}, nil
+}
+
+func (l *clientLog) line(parts ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, err := l.f.WriteString(strings.Join(parts, " ") + "\n")
+	return err
+}
+
+func (l *clientLog) sent(ids []string) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next++
+	_, err := l.f.WriteString("S " + strconv.FormatUint(l.next, 10) + " " + strings.Join(ids, " ") + "\n")
+	return l.next, err
+}
+
+func (l *clientLog) answered(req uint64, status int, millis int64) error {
+	return l.line("A", strconv.FormatUint(req, 10), strconv.Itoa(status), strconv.FormatInt(millis, 10))
+}
+
+func (l *clientLog) close() error { return l.f.Close() }
+
+// known is what the clients' log says about one id.
+type known struct {
+	acked   bool // at least one request with it was answered 2xx, or 302 in time
+	at      bool // answered 302 so late that it may have been redirected at risk
+	pending int  // requests with it that were never answered or with 5xx
+	sends   int
+}
+
+// clientTruth is the clients' log, read back.
+type clientTruth struct {
+	ids                    map[string]*known
+	requests, ok, unknown  int
+	refused, notFound      int
+	byStatus               map[int]int
+	ackedEvents, unkEvents int
+}
+
+// atRiskMillis: a redirect that took longer may be one that the door no longer waited for (it waits 500 ms).
+const atRiskMillis = 450
+
+// readClientLog reads the file, not what the process remembers.
+func readClientLog(path string) (*clientTruth, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the clients' log: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	t := &clientTruth{ids: map[string]*known{}, byStatus: map[int]int{}}
+	open := map[string][]string{}
+	sc := bufio.NewScanner(f)
+	sc.Buffer(make([]byte, 1<<20), 16<<20)
+	for sc.Scan() {
+		parts := strings.Split(sc.Text(), " ")
+		switch parts[0] {
+		case "S":
+			t.requests++
+			open[parts[1]] = parts[2:]
+			for _, id := range parts[2:] {
+				k := t.ids[id]
+				if k == nil {
+					k = &known{}
+					t.ids[id] = k
+				}
+				k.sends++
+				k.pending++
+			}
+		case "A":
+			status, err1 := strconv.Atoi(parts[2])
+			ms, err2 := strconv.ParseInt(parts[3], 10, 64)
+			if err1 != nil || err2 != nil {
+				return nil, fmt.Errorf("clients' log: %q", sc.Text())
+			}
+			t.answer(open[parts[1]], status, ms)
+			delete(open, parts[1])
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("read the clients' log: %w", err)
+	}
+	t.unknown += len(open)
+	for _, k := range t.ids {
+		if k.acked {
+			t.ackedEvents++
+		} else {
+			t.unkEvents++
+		}
+	}
+	return t, nil
+}
+
+func (t *clientTruth) answer(ids []string, status int, ms int64) {
+	t.byStatus[status]++
+	switch {
+	case status/100 == 2, status == 302 && ms < atRiskMillis:
+		t.ok++
+		for _, id := range ids {
+			t.ids[id].acked = true
+			t.ids[id].pending--
+		}
+	case status == 302:
+		t.ok++
+		for _, id := range ids {
+			t.ids[id].at = true
+			t.ids[id].pending--
+		}
+	case status/100 == 5, status == 429:
+		t.unknown++ // "nothing may be assumed lost or stored"
+		t.refused++
+	default:
+		t.notFound++
+	}
+}

@@ -1,0 +1,523 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	_ "github.com/duckdb/duckdb-go/v2" // reads the ledger that the program leaves behind
+
+	"milliard/internal/archive"
+	"milliard/internal/event"
+	"milliard/internal/journal"
+	"milliard/internal/journal/jet"
+)
+
+// finding is the outcome of comparing what the clients know with what a stopped program has left behind.
+type finding struct {
+	Acked   int `json:"acked"`   // distinct ids answered 2xx, or 302 in time
+	Unknown int `json:"unknown"` // distinct ids never answered so
+	Kept    int `json:"kept"`    // of the unknown, counted all the same
+	AtRisk  int `json:"at_risk"` // ids redirected too late to be sure
+
+	Lost    int `json:"lost"`   // acknowledged and not in the log, or not counted
+	Double  int `json:"double"` // counted twice
+	Wrong   int `json:"wrong"`  // any other number that is not what the log says
+	Batches int `json:"batches"`
+	Events  int `json:"events"` // in the log, repeats included
+
+	Notes []string `json:"notes,omitempty"`
+}
+
+func (f *finding) note(format string, args ...any) {
+	if len(f.Notes) < 12 {
+		f.Notes = append(f.Notes, fmt.Sprintf(format, args...))
+	}
+}
+
+func (f *finding) clean() bool { return f.Lost == 0 && f.Double == 0 && f.Wrong == 0 }
+
+func (f *finding) add(o *finding) {
+	f.Acked += o.Acked
+	f.Unknown += o.Unknown
+	f.Kept += o.Kept
+	f.AtRisk += o.AtRisk
+	f.Lost += o.Lost
+	f.Double += o.Double
+	f.Wrong += o.Wrong
+	f.Batches += o.Batches
+	f.Events += o.Events
+	for _, n := range o.Notes {
+		f.note("%s", n)
+	}
+}
+
+// count is what a cell's rows sum up to.
+type count struct {
+	events, n, amount int64
+}
+
+// cellKey is as fine as the clients can tell: campaign, type, class.
+type cellKey struct {
+	campaign string
+	typ      event.Type
+	class    event.Class
+}
+
+// logTruth is what the log of a stopped directory says: which ids it holds how often, and the counts that follow.
+type logTruth struct {
+	ids      map[string]int // oracle key -> occurrences in folded batches
+	valid    map[string]int // -> of those, sealed with the verdict valid
+	cells    map[cellKey]count
+	tallies  int64 // at risk, from the log
+	clicks   int64
+	sales    int64
+	batches  int
+	events   int
+	last     map[int]uint64
+	sealed   int // events with a verdict on file
+	names    map[event.CampaignID]string
+	problems []string
+}
+
+func (t *logTruth) problem(format string, args ...any) {
+	t.problems = append(t.problems, fmt.Sprintf(format, args...))
+}
+
+type lastBatch struct {
+	counter uint64
+	hash    journal.Hash
+}
+
+// readLog reads archive and journal of a directory that no process holds.
+func readLog(ctx context.Context, data string, names map[event.CampaignID]string) (*logTruth, error) {
+	t := &logTruth{
+		ids: map[string]int{}, valid: map[string]int{}, cells: map[cellKey]count{}, last: map[int]uint64{}, names: names,
+	}
+	var install struct {
+		ID    string `json:"id"`
+		Lanes int    `json:"lanes"`
+	}
+	raw, err := os.ReadFile(filepath.Join(data, "install.json"))
+	if err == nil {
+		err = json.Unmarshal(raw, &install)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read install.json: %w", err)
+	}
+	store, err := archive.Open(filepath.Join(data, "archive"))
+	if err != nil {
+		return nil, err
+	}
+	j, err := jet.Open(ctx, jet.Options{
+		Dir: filepath.Join(data, "journal"), MaxBytes: 1 << 30, InstallID: install.ID, Lanes: install.Lanes,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for lane := range install.Lanes {
+		if err = t.lane(ctx, lane, store, j); err != nil {
+			err = fmt.Errorf("lane %d: %w", lane, err)
+			break
+		}
+	}
+	return t, errors.Join(err, j.Close(ctx))
+}
+
+// lane walks through one lane from its first batch to its last: what is sealed from the archive, the rest from the journal.
+func (t *logTruth) lane(ctx context.Context, lane int, store *archive.Archive, j journal.Journal) error {
+	segments, err := store.Segments(lane)
+	if err != nil {
+		return err
+	}
+	seq := uint64(0)
+	marks := map[journal.Incarnation]lastBatch{}
+	hashes := map[uint64]journal.Hash{}
+	for _, s := range segments {
+		batches, err := store.Read(s, true)
+		if err != nil {
+			return err
+		}
+		for i := range batches {
+			b := &batches[i]
+			if b.Seq != seq+1 {
+				t.problem("lane %d: sealed batch %d follows %d", lane, b.Seq, seq)
+			}
+			seq = b.Seq
+			hashes[seq] = b.Hash
+			if err := t.batch(lane, seq, b.Message, b.Verdicts, marks); err != nil {
+				return err
+			}
+		}
+	}
+	return t.tail(ctx, lane, j, seq, marks, hashes)
+}
+
+func (t *logTruth) tail(
+	ctx context.Context, lane int, j journal.Journal, seq uint64, marks map[journal.Incarnation]lastBatch, hashes map[uint64]journal.Hash,
+) error {
+	stream, err := j.Stream(fmt.Sprintf("lane-%d", lane))
+	if err != nil {
+		return err
+	}
+	st, err := stream.State(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Deleted > 0 || st.Lost > 0 {
+		t.problem("lane %d: the journal misses %d inside and has lost %d", lane, st.Deleted, st.Lost)
+	}
+	if st.First > seq+1 {
+		t.problem("lane %d: journal begins at %d, archive ends at %d", lane, st.First, seq)
+		seq = st.First - 1
+	}
+	if st.First <= st.Last {
+		reader, err := stream.Read(ctx, st.First)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = reader.Close() }() // it was only read
+		for at := st.First; at <= st.Last; at++ {
+			m, err := reader.Next(ctx)
+			if err != nil {
+				return fmt.Errorf("sequence %d: %w", at, err)
+			}
+			if at <= seq { // stands in both
+				if h, ok := hashes[at]; ok && h != journal.HashOf(m.Data) {
+					t.problem("lane %d: batch %d is another one in archive and journal", lane, at)
+				}
+				continue
+			}
+			if err := t.batch(lane, at, m.Data, nil, marks); err != nil {
+				return err
+			}
+		}
+		seq = max(seq, st.Last)
+	}
+	t.last[lane] = seq
+	return nil
+}
+
+// batch counts one batch. Its chain is checked with code of its own.
+func (t *logTruth) batch(lane int, seq uint64, msg, verdicts []byte, marks map[journal.Incarnation]lastBatch) error {
+	h, body, err := journal.Open(msg)
+	if err != nil {
+		return fmt.Errorf("sequence %d: %w", seq, err)
+	}
+	t.batches++
+	mark := marks[h.Incarnation]
+	hash := journal.HashOf(msg)
+	switch {
+	case h.Counter == mark.counter && hash == mark.hash:
+		return nil // a repeat of the last one
+	case h.Counter != mark.counter+1 || h.Prev != mark.hash:
+		t.problem("lane %d: batch %d: counter %d of %x follows %d", lane, seq, h.Counter, h.Incarnation[:4], mark.counter)
+	}
+	marks[h.Incarnation] = lastBatch{h.Counter, hash}
+	switch h.Kind {
+	case journal.KindTallies:
+		ts, err := journal.DecodeTallies(body)
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", seq, err)
+		}
+		for _, x := range ts {
+			if x.Reason == "at_risk" {
+				t.tallies += x.N
+			}
+		}
+	case journal.KindEvents:
+		return t.rows(seq, body, verdicts)
+	case journal.KindClosed, journal.KindTick:
+	}
+	return nil
+}
+
+func (t *logTruth) rows(seq uint64, body, verdicts []byte) error {
+	var block event.Block
+	var e event.Event
+	row := 0
+	for {
+		main, personal, rest, ok, err := journal.NextBlock(body)
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", seq, err)
+		}
+		if !ok {
+			return nil
+		}
+		body = rest
+		if err := block.Decode(main, personal); err != nil {
+			return fmt.Errorf("sequence %d: %w", seq, err)
+		}
+		for i := range block.N {
+			block.Row(i, &e)
+			verdict := event.Class(0)
+			if row < len(verdicts) {
+				verdict = event.Class(verdicts[row])
+				t.sealed++
+			}
+			row++
+			t.event(&e, verdict)
+		}
+	}
+}
+
+// oracleKey is the id by which the clients know an event.
+func oracleKey(e *event.Event) string {
+	switch {
+	case len(e.Order) > 0:
+		return "O/" + string(e.Order)
+	case e.Space == event.Foreign:
+		return fmt.Sprintf("F%d/%s", e.Type, e.Foreign)
+	}
+	return fmt.Sprintf("M%d/%s", e.Type, e.ID)
+}
+
+// event counts one event by the one rule that these clients' events need: the first with an id is valid, the others are
+// duplicates. Every event has a known campaign and no time of its own.
+func (t *logTruth) event(e *event.Event, verdict event.Class) {
+	key := oracleKey(e)
+	t.ids[key]++
+	t.events++
+	class := event.Valid
+	if t.ids[key] > 1 {
+		class = event.Duplicate
+	}
+	if verdict == event.Valid {
+		t.valid[key]++
+	}
+	name := t.names[e.Campaign]
+	if key[0] == 'F' || key[0] == 'O' {
+		if want := campaign(campaignOf(key)); want != name && (key[0] == 'F' || e.Click.IsZero()) {
+			t.problem("%s stands in the log with campaign %s", key, name)
+		}
+	}
+	if len(e.Order) > 0 && int64(e.Amount) != int64(amountOf(string(e.Order))) {
+		t.problem("order %s stands in the log with amount %d", e.Order, e.Amount)
+	}
+	k := cellKey{name, e.Type, class}
+	c := t.cells[k]
+	t.cells[k] = count{c.events + 1, c.n + int64(e.N), c.amount + int64(e.Amount)}
+	if e.Type == event.Click {
+		t.clicks++
+	}
+	if e.Sale() {
+		t.sales++
+	}
+}
+
+// ledgerTruth is what the ledger's file says.
+type ledgerTruth struct {
+	cells         map[cellKey]count
+	coarse        map[string]map[cellKey]count // the same sums from the other tables
+	names         map[event.CampaignID]string
+	positions     map[int]uint64
+	clicks, sales int64
+	orders        int64 // valid sales with an order, and how many distinct orders they have
+	ordersOnce    int64
+	atRisk        int64
+}
+
+func readLedger(ctx context.Context, path string) (*ledgerTruth, error) {
+	db, err := sql.Open("duckdb", path+"?access_mode=READ_ONLY&threads=1")
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger: %w", err)
+	}
+	t := &ledgerTruth{
+		names: map[event.CampaignID]string{}, positions: map[int]uint64{}, coarse: map[string]map[cellKey]count{},
+	}
+	err = t.read(ctx, db)
+	return t, errors.Join(err, db.Close())
+}
+
+func (t *ledgerTruth) read(ctx context.Context, db *sql.DB) error {
+	each := func(query string, row func(scan func(...any) error) error) error {
+		rows, err := db.QueryContext(ctx, query)
+		if err != nil {
+			return fmt.Errorf("read the ledger: %w", err)
+		}
+		defer func() { _ = rows.Close() }() // rows.Err tells what matters
+		for rows.Next() {
+			if err := row(rows.Scan); err != nil {
+				return fmt.Errorf("read the ledger: %w", err)
+			}
+		}
+		return rows.Err()
+	}
+	err := each("select id, key from campaigns", func(scan func(...any) error) error {
+		var id uint32
+		var key string
+		err := scan(&id, &key)
+		t.names[event.CampaignID(id)] = key
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{"cells", "occurred_15m"} {
+		sums := map[cellKey]count{}
+		t.coarse[table] = sums
+		err := each("select campaign, type, class, sum(events)::bigint, sum(n)::bigint, sum(amount)::bigint from "+table+" group by all",
+			func(scan func(...any) error) error {
+				var id uint32
+				var typ uint16
+				var class uint8
+				var c count
+				err := scan(&id, &typ, &class, &c.events, &c.n, &c.amount)
+				sums[cellKey{t.names[event.CampaignID(id)], event.Type(typ), event.Class(class)}] = c
+				return err
+			})
+		if err != nil {
+			return err
+		}
+	}
+	t.cells = t.coarse["cells"]
+	err = each("select lane, seq from positions", func(scan func(...any) error) error {
+		var lane int
+		var seq uint64
+		err := scan(&lane, &seq)
+		t.positions[lane] = seq
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return each(`select (select count(*) from clicks), (select count(*) from sales),
+		(select count(*) from sales where class = 1), (select count(distinct order_id) from sales where class = 1),
+		(select coalesce(sum(n), 0)::bigint from tallies where reason = 'at_risk')`, func(scan func(...any) error) error {
+		return scan(&t.clicks, &t.sales, &t.orders, &t.ordersOnce, &t.atRisk)
+	})
+}
+
+// judge compares clients, log and ledger of a directory that was stopped in order.
+func judge(ctx context.Context, data, clientLogPath string) (*finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	clients, err := readClientLog(clientLogPath)
+	if err != nil {
+		return nil, err
+	}
+	books, err := readLedger(ctx, filepath.Join(data, "ledger.duckdb"))
+	if err != nil {
+		return nil, err
+	}
+	log, err := readLog(ctx, data, books.names)
+	if err != nil {
+		return nil, err
+	}
+	f := &finding{Batches: log.batches, Events: log.events}
+	f.ids(clients, log)
+	f.sums(log, books)
+	for _, p := range log.problems {
+		f.Wrong++
+		f.note("log: %s", p)
+	}
+	return f, nil
+}
+
+// ids compares sets: what was answered must be in the log, what is in the log must have been sent.
+func (f *finding) ids(clients *clientTruth, log *logTruth) {
+	atRiskMissing := 0
+	for id, k := range clients.ids {
+		n := log.ids[id]
+		switch {
+		case k.acked:
+			f.Acked++
+			if n == 0 {
+				f.Lost++
+				f.note("lost: %s was answered and is not in the log", id)
+			}
+		case k.at:
+			f.AtRisk++
+			if n == 0 {
+				atRiskMissing++
+			}
+		default:
+			f.Unknown++
+			if n > 0 {
+				f.Kept++
+			}
+		}
+		if n > k.sends {
+			// Sent n times and stored more often is no wrong number by itself, but nobody asked for it.
+			f.note("%s was sent %d times and stands in the log %d times", id, k.sends, n)
+		}
+		if log.valid[id] > 1 {
+			f.Double++
+			f.note("double: %s has the verdict valid %d times", id, log.valid[id])
+		}
+	}
+	if int64(atRiskMissing) > log.tallies {
+		f.Lost += atRiskMissing - int(log.tallies)
+		f.note("lost: %d late redirects are not in the log, %d were counted at risk", atRiskMissing, log.tallies)
+	}
+	for id := range log.ids {
+		if clients.ids[id] == nil {
+			f.Wrong++
+			f.note("wrong: %s stands in the log and nobody has sent it", id)
+		}
+	}
+	if clients.notFound > 0 {
+		f.Wrong += clients.notFound
+		f.note("wrong: %d answers that no fault explains: %v", clients.notFound, clients.byStatus)
+	}
+}
+
+// sums compares the ledger with what the log says, cell by cell.
+func (f *finding) sums(log *logTruth, books *ledgerTruth) {
+	for lane, last := range log.last {
+		if books.positions[lane] != last {
+			f.Wrong++
+			f.note("wrong: lane %d: the ledger stands at %d, the log ends at %d", lane, books.positions[lane], last)
+		}
+	}
+	for table, cells := range books.coarse {
+		keys := map[cellKey]bool{}
+		for k := range log.cells {
+			keys[k] = true
+		}
+		for k := range cells {
+			keys[k] = true
+		}
+		for k := range keys {
+			f.cell(table, k, cells[k], log.cells[k])
+		}
+	}
+	for _, c := range []struct {
+		what      string
+		got, want int64
+	}{
+		{"rows of clicks", books.clicks, log.clicks},
+		{"rows of sales", books.sales, log.sales},
+		{"orders paid", books.orders, books.ordersOnce},
+		{"at risk", books.atRisk, log.tallies},
+	} {
+		if c.got != c.want {
+			f.Wrong++
+			f.note("wrong: %s: %d, must be %d", c.what, c.got, c.want)
+		}
+	}
+}
+
+func (f *finding) cell(table string, k cellKey, got, want count) {
+	if got == want {
+		return
+	}
+	switch diff := got.events - want.events; {
+	case k.class == event.Valid && diff > 0:
+		f.Double += int(diff)
+	case k.class == event.Valid && diff < 0:
+		f.Lost += int(-diff)
+	default:
+		f.Wrong++
+	}
+	f.note("%s: %s type %d %s: %d events n=%d amount=%d, the log says %d, %d, %d", table, k.campaign, k.typ,
+		strings.ToLower(k.class.String()), got.events, got.n, got.amount, want.events, want.n, want.amount)
+}
