@@ -147,11 +147,11 @@ type Builder struct {
 	Import bool // send row numbers, also when they are 0
 
 	rows    int
+	subs    int // sub-ids in use
 	strings [NumStringFields]stringColumn
 	ints    [NumIntFields][]uint64
 	given   [NumIntFields]bool
 	size    int
-	scratch columnar.Strings
 }
 
 type stringColumn struct {
@@ -159,6 +159,26 @@ type stringColumn struct {
 	dict  []string
 	index []uint64
 	seen  map[string]uint64
+	last  string // value of the last row that was looked up, and its place
+	place uint64
+}
+
+// encode appends the column as columnar.AppendStrings does, without making bytes of every string first.
+func (c *stringColumn) encode(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(c.dict)))
+	for _, s := range c.dict {
+		dst = binary.AppendUvarint(dst, uint64(len(s)))
+	}
+	for _, s := range c.dict {
+		dst = append(dst, s...)
+	}
+	if len(c.dict) <= 1 {
+		return dst
+	}
+	if len(c.dict) == len(c.index) { // a place for every row: they are 0, 1, 2 …
+		return append(dst, 1)
+	}
+	return columnar.AppendUints(append(dst, 0), c.index)
 }
 
 // Reset empties the builder and keeps its memory.
@@ -166,12 +186,13 @@ func (b *Builder) Reset() {
 	for i := range b.strings {
 		c := &b.strings[i]
 		c.used, c.dict, c.index = false, c.dict[:0], c.index[:0]
+		c.last, c.place = "", 0
 		clear(c.seen)
 	}
 	for i := range b.ints {
 		b.ints[i], b.given[i] = b.ints[i][:0], false
 	}
-	b.rows, b.size = 0, 0
+	b.rows, b.subs, b.size = 0, 0, 0
 }
 
 // Len returns the number of events.
@@ -190,7 +211,8 @@ func (b *Builder) Add(e *Event) {
 	} {
 		b.text(Field(f), v)
 	}
-	for i := range b.strings[FieldSub1:] {
+	b.subs = max(b.subs, min(len(e.Subs), MaxSubs))
+	for i := range b.subs {
 		f := FieldSub1 + Field(i)
 		if i < len(e.Subs) {
 			b.text(f, e.Subs[i])
@@ -252,12 +274,19 @@ func (b *Builder) text(f Field, v string) {
 		}
 	}
 	if !plain(f) || v == "" {
-		if i, ok := c.seen[v]; ok {
-			c.index = append(c.index, i)
+		if v == c.last && len(c.dict) > 0 && c.dict[c.place] == v {
+			c.index = append(c.index, c.place)
 			b.size += 2
 			return
 		}
-		c.seen[v] = uint64(len(c.dict))
+		if i, ok := c.seen[v]; ok {
+			c.index = append(c.index, i)
+			c.last, c.place = v, i
+			b.size += 2
+			return
+		}
+		c.last, c.place = v, uint64(len(c.dict))
+		c.seen[v] = c.place
 	}
 	c.index = append(c.index, uint64(len(c.dict)))
 	c.dict = append(c.dict, v)
@@ -277,15 +306,8 @@ func (b *Builder) Encode(dst []byte) []byte {
 			continue
 		}
 		dst[count]++
-		dst = append(dst, byte(f))
-		b.scratch.Dict = b.scratch.Dict[:0]
-		for _, s := range c.dict {
-			b.scratch.Dict = append(b.scratch.Dict, []byte(s))
-		}
-		b.scratch.Index = c.index
-		dst = columnar.AppendStrings(dst, &b.scratch)
+		dst = c.encode(append(dst, byte(f)))
 	}
-	b.scratch.Index = nil
 	for i := range b.ints {
 		if !b.given[i] {
 			continue

@@ -11,7 +11,7 @@ import (
 	"milliard/internal/event"
 )
 
-// origin makes what all events of a request of a tenant share.
+// originOf makes what all events of a request of a tenant share.
 func (d *Doors) originOf(v *control.View, view *catalog.View) origin {
 	return origin{
 		view: view, keys: v.Keys, tenant: view.Info().ID, version: v.Version(), now: d.now().UnixMilli(),
@@ -28,7 +28,8 @@ func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catal
 			&problem{field: "Authorization", msg: "an API key is required", reason: reasonUnauthorized})
 		return origin{}, nil, false
 	}
-	tenant, key, ok := v.APIKeyByHash(sha256.Sum256(secret))
+	hash := sha256.Sum256(secret)
+	tenant, key, ok := v.APIKeyByHash(hash)
 	var view *catalog.View
 	if ok {
 		view, ok = v.Tenant(tenant)
@@ -42,13 +43,32 @@ func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catal
 	for _, r := range rights {
 		if key.Can(r) {
 			o := d.originOf(v, view)
-			o.actor = "api:" + key.Key
+			o.actor, o.keyHash, o.right = "api:"+key.Key, hash, r
 			return o, key, true
 		}
 	}
 	d.refuseRequest(ctx, tenant, door, fasthttp.StatusForbidden,
 		&problem{field: "Authorization", msg: "the API key lacks the right " + string(rights[0]), reason: reasonForbidden})
 	return origin{}, nil, false
+}
+
+// refresh takes over the catalog in force, for a request that outlives it. It returns false when the key that opened the
+// request is no longer good.
+func (d *Doors) refresh(o *origin) bool {
+	v := d.cfg.Catalog()
+	if v.Version() == o.version {
+		return true
+	}
+	tenant, key, ok := v.APIKeyByHash(o.keyHash)
+	if !ok || tenant != o.tenant || !key.Can(o.right) {
+		return false
+	}
+	view, ok := v.Tenant(tenant)
+	if !ok || view.Info().Status != catalog.Active {
+		return false
+	}
+	o.view, o.keys, o.version = view, v.Keys, v.Version()
+	return true
 }
 
 // apiSecret returns the secret of "Authorization: Bearer …" or "X-API-Key", nil without one.

@@ -3,12 +3,15 @@ package collect
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
 
 	"milliard/client"
 	"milliard/internal/catalog"
+	"milliard/internal/event"
 )
 
 // importHeader names the import that a request's events are rows of.
@@ -102,11 +105,24 @@ func (d *Doors) openBatch(ctx *fasthttp.RequestCtx, door string) (origin, bool) 
 	if !ok {
 		return o, false
 	}
-	if o.import_, ok = toImportID(h); !ok {
+	id, ok := toImportID(h)
+	if !ok {
 		d.refuseRequest(ctx, o.tenant, door, fasthttp.StatusBadRequest,
 			&problem{field: importHeader, msg: "expected 32 hex digits, not all zero", reason: reasonMalformed})
+		return o, false
 	}
-	return o, ok
+	o.import_ = ownImport(o.tenant, id)
+	return o, true
+}
+
+// ownImport makes a sender's import id the tenant's own: two tenants that load the same public file must not meet, and
+// none can use up the rows of another's import.
+func ownImport(tenant event.TenantID, id event.ImportID) event.ImportID {
+	var buf [2 + len(id)]byte
+	binary.BigEndian.PutUint16(buf[:], uint16(tenant))
+	copy(buf[2:], id[:])
+	sum := sha256.Sum256(buf[:])
+	return event.ImportID(sum[:len(id)])
 }
 
 // parse reads a body into w.events and w.outcomes. A problem concerns the whole request.

@@ -152,7 +152,7 @@ func TestImport(t *testing.T) {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	got := r.spy.take()
-	if got[0].Space != event.Imported || got[0].Import[0] != 0x0f || got[1].ID.Lo != 1 || got[1].N != 1000*event.One ||
+	if got[0].Space != event.Imported || got[0].Import != ownImport(1, event.ImportID(bytes.Repeat([]byte{0x0f}, 16))) || got[0].Import == ownImport(2, event.ImportID(bytes.Repeat([]byte{0x0f}, 16))) || got[1].ID.Lo != 1 || got[1].N != 1000*event.One ||
 		got[1].Time != 1364774400000 {
 		t.Fatalf("%+v", got)
 	}

@@ -33,6 +33,8 @@ type origin struct {
 	now     int64  // unix milliseconds
 	import_ event.ImportID
 	actor   string
+	keyHash [32]byte // of the API key that opened the request
+	right   catalog.Right
 }
 
 func (o *origin) importing() bool { return !o.import_.IsZero() }

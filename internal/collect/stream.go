@@ -214,7 +214,9 @@ func (d *Doors) readStream(
 		text, err := in.ReadSlice('\n')
 		if len(text) > 0 && (err == nil || errors.Is(err, io.EOF)) {
 			line++
-			d.streamLine(w, o, g, line, text)
+			if !d.streamLine(w, o, g, line, text) {
+				return &problem{field: "Authorization", msg: "the API key is no longer valid", reason: reasonUnauthorized}
+			}
 		}
 		switch {
 		case err == nil:
@@ -256,37 +258,30 @@ func (g *group) reject(line int64, p *problem) {
 }
 
 // streamLine reads one line into the group. Its event stays in w.events until the group is taken: the bytes of a line
-// are gone with the next read, so they are copied into the arena.
-func (d *Doors) streamLine(w *work, o *origin, g *group, line int64, text []byte) {
+// are gone with the next read, so they are copied. The first line of a group takes over the catalog in force then; the
+// result is false when the stream's key is no longer good.
+func (d *Doors) streamLine(w *work, o *origin, g *group, line int64, text []byte) bool {
 	text = bytes.TrimSpace(text)
 	if len(text) == 0 {
-		return
+		return true
 	}
 	if g.accepted+g.rejected == 0 {
 		w.events, w.outcomes, w.arena, w.body = w.events[:0], w.outcomes[:0], w.arena[:0], w.body[:0]
 		w.scan.start(nil)
 		o.now = d.now().UnixMilli()
-		d.refreshOrigin(o)
+		if !d.refresh(o) {
+			return false
+		}
 	}
 	at := len(w.body)
 	w.body = append(w.body, text...)
 	d.parseLine(w, o, w.body[at:len(w.body):len(w.body)])
 	if x := w.outcomes[len(w.outcomes)-1]; x.problem != nil {
 		g.reject(line, x.problem)
-		return
+		return true
 	}
 	g.accepted++
-}
-
-// refreshOrigin takes over the catalog in force: a stream lives longer than one.
-func (d *Doors) refreshOrigin(o *origin) {
-	v := d.cfg.Catalog()
-	if v.Version() == o.version {
-		return
-	}
-	if view, ok := v.Tenant(o.tenant); ok {
-		o.view, o.keys, o.version = view, v.Keys, v.Version()
-	}
+	return true
 }
 
 // takeGroup hands a group's events to the lanes. When their queue is full it waits: that is what a stream is for.

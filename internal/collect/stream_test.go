@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"milliard/internal/catalog"
 )
 
 // ack is one line of a stream's answer.
@@ -144,6 +146,44 @@ func TestStreamEndsWithTheDoors(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	in.Close()
+}
+
+func TestStreamEndsWithItsKey(t *testing.T) {
+	r := newRig(t, nil)
+	in, next := r.stream()
+	defer in.Close()
+	send := func() {
+		if _, err := io.WriteString(in, `{"type":"page_view"}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send()
+	if a, _ := next(); a.Through != 1 {
+		t.Fatalf("%+v", a)
+	}
+	doc, err := catalog.ParseDocument([]byte("tenants: [{key: default, api_keys: [{key: feed, status: archived}]}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ctl.Apply(t.Context(), "test", "", doc); err != nil {
+		t.Fatal(err)
+	}
+	send()
+	for {
+		a, ok := next()
+		if !ok {
+			t.Fatal("the stream ended without saying why")
+		}
+		if a.End {
+			if a.Field != "Authorization" {
+				t.Errorf("%+v", a)
+			}
+			if n := len(r.spy.take()); n != 1 {
+				t.Errorf("%d events stored", n)
+			}
+			return
+		}
+	}
 }
 
 func TestStreamRefusals(t *testing.T) {
