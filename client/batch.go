@@ -50,6 +50,14 @@ const (
 	NumIntFields = 4
 )
 
+// The places of the integer fields in Batch.Ints and Batch.HasInt.
+const (
+	IntTime = iota
+	IntN
+	IntAmount
+	IntRow
+)
+
 const (
 	batchMagic  = "MLC1"
 	maxColumns  = NumStringFields + NumIntFields
@@ -64,7 +72,7 @@ func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 type Batch struct {
 	Rows    int
 	Strings [NumStringFields]columnar.Strings
-	Ints    [NumIntFields][]uint64 // by Field - FieldTime
+	Ints    [NumIntFields][]uint64 // by IntTime …
 	HasInt  [NumIntFields]bool
 }
 
@@ -247,11 +255,7 @@ func (b *Builder) integer(f Field, v uint64, given bool) {
 
 // plain says that a column differs in almost every row: looking for repeats would only cost.
 func plain(f Field) bool {
-	switch f {
-	case FieldID, FieldOrderID, FieldClickID, FieldToken, FieldVisitor:
-		return true
-	}
-	return false
+	return f == FieldID || f == FieldOrderID || f == FieldClickID || f == FieldToken || f == FieldVisitor
 }
 
 func (b *Builder) text(f Field, v string) {

@@ -196,7 +196,7 @@ func (c *Client) once(ctx context.Context, body []byte) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	defer res.Body.Close() //nolint:errcheck // nothing is lost when the end of an answer cannot be read
+	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return Report{}, fmt.Errorf("answer: %w", err)

@@ -143,15 +143,15 @@ func (d *Doors) describe(ctx *fasthttp.RequestCtx, text string, c *catalog.Campa
 	if base == "" {
 		base = requestBase(ctx)
 	}
-	query := "?tk=" + text
+	query := []byte("?tk=" + text)
 	args := ctx.QueryArgs()
 	for f := fSub1; f < fieldCount; f++ {
 		if sub := args.Peek(f.name()); len(sub) > 0 {
-			query += "&" + f.name() + "=" + url.QueryEscape(string(sub))
+			query = append(append(append(append(query, '&'), f.name()...), '='), url.QueryEscape(string(sub))...)
 		}
 	}
 	t := &tag{
-		Token: text, PixelURL: base + "/i" + query, ClickURL: base + "/c" + query,
+		Token: text, PixelURL: base + "/i" + string(query), ClickURL: base + "/c" + string(query),
 		Expires: expires.UTC().Format(time.RFC3339), Campaign: c.Key,
 	}
 	if b != nil {

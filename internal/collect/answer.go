@@ -103,15 +103,14 @@ func (d *Doors) unavailable(ctx *fasthttp.RequestCtx, tenant event.TenantID, doo
 
 // appendEventID appends an event's id as a JSON string.
 func appendEventID(dst []byte, e *event.Event) []byte {
-	switch e.Space {
-	case event.Minted:
-		dst = append(dst, '"')
-		dst = append(dst, e.ID.String()...)
-		return append(dst, '"')
-	case event.Imported:
-		dst = append(dst, '"')
-		dst = strconv.AppendUint(dst, e.ID.Lo, 10)
-		return append(dst, '"')
+	if e.Space == event.Foreign {
+		return appendQuoted(dst, e.Foreign)
 	}
-	return appendQuoted(dst, e.Foreign)
+	dst = append(dst, '"')
+	if e.Space == event.Imported {
+		dst = strconv.AppendUint(dst, e.ID.Lo, 10)
+	} else {
+		dst = append(dst, e.ID.String()...)
+	}
+	return append(dst, '"')
 }

@@ -19,14 +19,14 @@ func (d *Doors) originOf(v *control.View, view *catalog.View) origin {
 }
 
 // authorise finds the API key of a request and checks that it has one of the rights. It answers 401 or 403 itself.
-func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catalog.Right) (origin, *catalog.APIKey, bool) {
+func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catalog.Right) (origin, bool) {
 	secret := apiSecret(ctx)
 	v := d.cfg.Catalog()
 	if len(secret) == 0 {
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 		d.refuseRequest(ctx, 0, door, fasthttp.StatusUnauthorized,
 			&problem{field: "Authorization", msg: "an API key is required", reason: reasonUnauthorized})
-		return origin{}, nil, false
+		return origin{}, false
 	}
 	hash := sha256.Sum256(secret)
 	tenant, key, ok := v.APIKeyByHash(hash)
@@ -38,18 +38,18 @@ func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catal
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 		d.refuseRequest(ctx, 0, door, fasthttp.StatusUnauthorized,
 			&problem{field: "Authorization", msg: "is not a valid API key", reason: reasonUnauthorized})
-		return origin{}, nil, false
+		return origin{}, false
 	}
 	for _, r := range rights {
 		if key.Can(r) {
 			o := d.originOf(v, view)
 			o.actor, o.keyHash, o.right = "api:"+key.Key, hash, r
-			return o, key, true
+			return o, true
 		}
 	}
 	d.refuseRequest(ctx, tenant, door, fasthttp.StatusForbidden,
 		&problem{field: "Authorization", msg: "the API key lacks the right " + string(rights[0]), reason: reasonForbidden})
-	return origin{}, nil, false
+	return origin{}, false
 }
 
 // refresh takes over the catalog in force, for a request that outlives it. It returns false when the key that opened the

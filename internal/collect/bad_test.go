@@ -54,7 +54,7 @@ func TestBadEvents(t *testing.T) {
 		{"null", `null`, ""},
 		{"empty array", `[]`, "body"},
 		{"empty body", ` `, "body"},
-		{"unknown field", `{"type":"page_view","campain":"x"}`, "campain"},
+		{"unknown field", `{"type":"page_view","campaigns":"x"}`, "campaigns"},
 		{"unknown field with metacharacters", `{"type":"page_view","<script>\n":"x"}`, "<script>\\n"},
 		{"unknown type", `{"type":"nothing"}`, "type"},
 		{"type as number", `{"type":3}`, "type"},

@@ -37,19 +37,19 @@ func (r *batchReader) row(i int, it *item) {
 			it.put(stringField(client.Field(f)), text)
 		}
 	}
-	if b.HasInt[client.FieldTime-client.FieldTime] {
-		if ms := b.Ints[client.FieldTime-client.FieldTime][i]; ms != 0 {
+	if b.HasInt[client.IntTime] {
+		if ms := b.Ints[client.IntTime][i]; ms != 0 {
 			it.putInt(fTime, int64(min(ms, 1<<62)))
 		}
 	}
-	if b.HasInt[client.FieldN-client.FieldTime] {
+	if b.HasInt[client.IntN] {
 		it.putInt(fN, int64(b.Signed(client.FieldN, i)))
 	}
-	if b.HasInt[client.FieldAmount-client.FieldTime] {
+	if b.HasInt[client.IntAmount] {
 		it.putInt(fAmount, int64(b.Signed(client.FieldAmount, i)))
 	}
-	if b.HasInt[client.FieldRow-client.FieldTime] {
-		it.putInt(fRow, int64(min(b.Ints[client.FieldRow-client.FieldTime][i], 1<<62)))
+	if b.HasInt[client.IntRow] {
+		it.putInt(fRow, int64(min(b.Ints[client.IntRow][i], 1<<62)))
 	}
 }
 

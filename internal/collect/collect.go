@@ -103,8 +103,15 @@ func (l *Limits) setDefaults() {
 		v   *int
 		def int
 	}{
-		{&l.HeaderBytes, 24 << 10}, {&l.URLBytes, 16 << 10}, {&l.BodyBytes, 512 << 10}, {&l.JSONBytes, 512 << 10},
-		{&l.ColumnarBytes, 128 << 10}, {&l.Events, 2500}, {&l.Rows, 8192}, {&l.LineBytes, maxEvent}, {&l.Conns, 10_000},
+		{&l.HeaderBytes, 24 << 10},
+		{&l.URLBytes, 16 << 10},
+		{&l.BodyBytes, 512 << 10},
+		{&l.JSONBytes, 512 << 10},
+		{&l.ColumnarBytes, 128 << 10},
+		{&l.Events, 2500},
+		{&l.Rows, 8192},
+		{&l.LineBytes, maxEvent},
+		{&l.Conns, 10_000},
 		{&l.Streams, 256},
 	} {
 		if *x.v <= 0 {
@@ -115,8 +122,10 @@ func (l *Limits) setDefaults() {
 		v   *time.Duration
 		def time.Duration
 	}{
-		{&l.HeaderTimeout, 5 * time.Second}, {&l.ReadTimeout, 15 * time.Second},
-		{&l.WriteTimeout, 15 * time.Second}, {&l.IdleTimeout, time.Minute},
+		{&l.HeaderTimeout, 5 * time.Second},
+		{&l.ReadTimeout, 15 * time.Second},
+		{&l.WriteTimeout, 15 * time.Second},
+		{&l.IdleTimeout, time.Minute},
 	} {
 		if *x.v <= 0 {
 			*x.v = x.def
@@ -170,8 +179,10 @@ func New(cfg Config) (*Doors, error) {
 		v   *time.Duration
 		def time.Duration
 	}{
-		{&cfg.TagLife, 24 * time.Hour}, {&cfg.MaxWait, 2 * time.Second},
-		{&cfg.ClickWait, 500 * time.Millisecond}, {&cfg.VerdictWait, 250 * time.Millisecond},
+		{&cfg.TagLife, 24 * time.Hour},
+		{&cfg.MaxWait, 2 * time.Second},
+		{&cfg.ClickWait, 500 * time.Millisecond},
+		{&cfg.VerdictWait, 250 * time.Millisecond},
 	} {
 		if *x.v <= 0 {
 			*x.v = x.def

@@ -89,7 +89,7 @@ func TestToAddrAgreesWithTheStandardLibrary(t *testing.T) {
 }
 
 func TestFieldNames(t *testing.T) {
-	for f := field(0); f < fieldCount; f++ {
+	for f := range fieldCount {
 		if got := fieldOf([]byte(f.name())); got != f || f.name() == "" {
 			t.Errorf("field %d %q reads as %d", f, f.name(), got)
 		}

@@ -98,10 +98,10 @@ func (d *Doors) events(ctx *fasthttp.RequestCtx, w *work) int {
 func (d *Doors) openBatch(ctx *fasthttp.RequestCtx, door string) (origin, bool) {
 	h := ctx.Request.Header.Peek(importHeader)
 	if len(h) == 0 {
-		o, _, ok := d.authorise(ctx, door, catalog.RightIngest)
+		o, ok := d.authorise(ctx, door, catalog.RightIngest)
 		return o, ok
 	}
-	o, _, ok := d.authorise(ctx, door, catalog.RightBackfill)
+	o, ok := d.authorise(ctx, door, catalog.RightBackfill)
 	if !ok {
 		return o, false
 	}

@@ -268,7 +268,7 @@ func TestCompressedBodies(t *testing.T) {
 			t.Errorf("%s: %d %.200s", tc.name, a.status, a.body)
 		}
 	}
-	if a := r.post("application/x-ndjson", string(nested.Bytes()), "Content-Encoding", "gzip"); a.status != 400 || reportOf(t, a).Accepted != 0 {
+	if a := r.post("application/x-ndjson", nested.String(), "Content-Encoding", "gzip"); a.status != 400 || reportOf(t, a).Accepted != 0 {
 		t.Errorf("nested gzip: %d %s", a.status, a.body)
 	}
 	r.none()

@@ -147,7 +147,6 @@ func (s *spy) setFail(err error) {
 // gate lets a test hold back the journal's acknowledgements.
 type gate struct {
 	mu   sync.Mutex
-	hold bool
 	wait chan struct{}
 }
 
@@ -272,7 +271,7 @@ type answer struct {
 	body   string
 }
 
-// call makes a request. head is name, value, name, value …
+// call makes a request. head is names and values in turn.
 func (r *rig) call(method, path, body string, head ...string) answer {
 	r.t.Helper()
 	var in io.Reader
@@ -325,7 +324,7 @@ func (r *rig) raw(text string) string {
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		r.t.Fatal(err)
 	}
-	go io.WriteString(conn, text) //nolint:errcheck // the server may refuse before it has read all
+	go io.WriteString(conn, text) // the server may refuse before it has read all
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return "no response: " + err.Error()

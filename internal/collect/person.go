@@ -3,6 +3,7 @@ package collect
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
@@ -22,8 +23,8 @@ func (d *Doors) clientAddr(ctx *fasthttp.RequestCtx) netip.Addr {
 	}
 	lines := ctx.Request.Header.PeekAll("X-Forwarded-For")
 	hops := 0
-	for i := len(lines) - 1; i >= 0; i-- {
-		for rest := lines[i]; ; {
+	for _, line := range slices.Backward(lines) {
+		for rest := line; ; {
 			cutAt := bytes.LastIndexByte(rest, ',')
 			hop, ok := hopAddr(bytes.TrimSpace(rest[cutAt+1:]))
 			if !ok {

@@ -141,7 +141,7 @@ func (d *Doors) staticTag(
 func (w *work) linkSubs(ctx *fasthttp.RequestCtx, e *event.Event) {
 	w.item.reset()
 	args := ctx.QueryArgs()
-	args.VisitAll(func(k, v []byte) {
+	for k, v := range args.All() {
 		f := subField(k)
 		if f == fNone && string(k) == "aff_sub" {
 			f = fSub1
@@ -149,7 +149,7 @@ func (w *work) linkSubs(ctx *fasthttp.RequestCtx, e *event.Event) {
 		if f != fNone && len(v) > 0 && !w.item.has(f) {
 			w.item.put(f, cut(v, maxSub))
 		}
-	})
+	}
 	if p := resolveSubs(w, &w.item, e); p != nil {
 		w.item.reset()
 		e.Subs = nil

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -161,15 +163,10 @@ func ambiguousLength(ctx *fasthttp.RequestCtx) bool {
 // method checks the request's method and answers 405 or OPTIONS itself. HEAD and OPTIONS never count.
 func (d *Doors) method(ctx *fasthttp.RequestCtx, door string, allowed ...string) bool {
 	m := ctx.Method()
-	for _, a := range allowed {
-		if string(m) == a {
-			return true
-		}
+	if slices.Contains(allowed, string(m)) {
+		return true
 	}
-	allow := "OPTIONS"
-	for _, a := range allowed {
-		allow += ", " + a
-	}
+	allow := "OPTIONS, " + strings.Join(allowed, ", ")
 	ctx.Response.Header.Set("Allow", allow)
 	if string(m) == fasthttp.MethodOptions {
 		h := &ctx.Response.Header

@@ -87,6 +87,9 @@ func (s *streamConn) raw(b []byte) {
 	}
 }
 
+// awaitLine gives the sender its time for the next line. On a connection that is gone the next read says so.
+func (s *streamConn) awaitLine() { _ = s.conn.SetReadDeadline(time.Now().Add(streamIdle)) }
+
 // stream takes events for as long as they come: POST /v1/stream.
 func (d *Doors) stream(ctx *fasthttp.RequestCtx, w *work) int {
 	if !d.method(ctx, doorStream, fasthttp.MethodPost) {
@@ -207,9 +210,7 @@ func (d *Doors) readStream(
 			if d.isClosing() {
 				return &problem{msg: "the server is stopping", reason: reasonOverloaded}
 			}
-			if err := sc.conn.SetReadDeadline(time.Now().Add(streamIdle)); err != nil {
-				return nil
-			}
+			sc.awaitLine()
 		}
 		text, err := in.ReadSlice('\n')
 		if len(text) > 0 && (err == nil || errors.Is(err, io.EOF)) {

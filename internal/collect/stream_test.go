@@ -133,7 +133,7 @@ func TestStreamSaysWhenDurabilityIsUnknown(t *testing.T) {
 func TestStreamEndsWithTheDoors(t *testing.T) {
 	r := newRig(t, nil)
 	in, next := r.stream()
-	io.WriteString(in, `{"type":"page_view"}`+"\n") //nolint:errcheck // the answer tells
+	io.WriteString(in, `{"type":"page_view"}`+"\n") // the answer tells
 	if a, _ := next(); a.Through != 1 {
 		t.Fatalf("%+v", a)
 	}
@@ -204,7 +204,7 @@ func TestStreamRefusals(t *testing.T) {
 	if a := r.call("POST", "/v1/stream", "{}", "X-API-Key", keyFeed, "Content-Type", "application/x-ndjson"); a.status != 503 {
 		t.Errorf("one too many: %d %s", a.status, a.body)
 	}
-	go io.WriteString(in, `{"type":"page_view","id":"`+strings.Repeat("x", 40<<10)+"\"}\n") //nolint:errcheck // the server stops reading
+	go io.WriteString(in, `{"type":"page_view","id":"`+strings.Repeat("x", 40<<10)+"\"}\n") // the server stops reading
 	if a, _ := next(); a.Line != 1 || a.Status != "rejected" {
 		t.Errorf("long line: %+v", a)
 	}

@@ -13,7 +13,7 @@ func (d *Doors) eventTypes(ctx *fasthttp.RequestCtx, w *work) int {
 	if !d.method(ctx, doorTypes, fasthttp.MethodPost) {
 		return 0
 	}
-	o, _, ok := d.authorise(ctx, doorTypes, catalog.RightCatalog)
+	o, ok := d.authorise(ctx, doorTypes, catalog.RightCatalog)
 	if !ok {
 		return 0
 	}
