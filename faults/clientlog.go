@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // clientLog is what the clients know: one line before each request and one after its answer, in a file that is not on
@@ -14,7 +15,7 @@ import (
 // the program is killed.
 //
 //	S <request> <id> <id> …           about to send; an id says what kind it is
-//	A <request> <status> <ms>         answered
+//	A <request> <status> <µs> <at>    answered after µs, at unix µs
 //	C <cycle> <what>                  a fault
 type clientLog struct {
 	mu   sync.Mutex
@@ -45,8 +46,9 @@ func (l *clientLog) sent(ids []string) (uint64, error) {
 	return l.next, err
 }
 
-func (l *clientLog) answered(req uint64, status int, millis int64) error {
-	return l.line("A", strconv.FormatUint(req, 10), strconv.Itoa(status), strconv.FormatInt(millis, 10))
+func (l *clientLog) answered(req uint64, status int, began, ended time.Time) error {
+	return l.line("A", strconv.FormatUint(req, 10), strconv.Itoa(status),
+		strconv.FormatInt(ended.Sub(began).Microseconds(), 10), strconv.FormatInt(ended.UnixMicro(), 10))
 }
 
 func (l *clientLog) close() error { return l.f.Close() }
@@ -66,6 +68,14 @@ type clientTruth struct {
 	refused, notFound      int
 	byStatus               map[int]int
 	ackedEvents, unkEvents int
+	answers                []answer
+}
+
+// answer is one answered request: when it was sent and answered in unix µs, and whether it was a promise.
+type answer struct {
+	sent, at int64
+	status   int
+	lane     bool // it waited for the journal: a redirect does not
 }
 
 // atRiskMillis: a redirect that took longer may be one that the door no longer waited for (it waits 500 ms).
@@ -99,11 +109,13 @@ func readClientLog(path string) (*clientTruth, error) {
 			}
 		case "A":
 			status, err1 := strconv.Atoi(parts[2])
-			ms, err2 := strconv.ParseInt(parts[3], 10, 64)
-			if err1 != nil || err2 != nil {
+			us, err2 := strconv.ParseInt(parts[3], 10, 64)
+			at, err3 := strconv.ParseInt(parts[4], 10, 64)
+			if err1 != nil || err2 != nil || err3 != nil {
 				return nil, fmt.Errorf("clients' log: %q", sc.Text())
 			}
-			t.answer(open[parts[1]], status, ms)
+			t.answers = append(t.answers, answer{at - us, at, status, status != 302})
+			t.answer(open[parts[1]], status, us/1000)
 			delete(open, parts[1])
 		}
 	}

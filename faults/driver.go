@@ -66,7 +66,9 @@ type driver struct {
 	workers []*worker
 	pause   time.Duration // longest between two requests of a worker
 
+	fat      int          // events get sub-ids of this many bytes times ten
 	acked    atomic.Int64 // requests answered 2xx or 302
+	refused  atomic.Int64 // requests answered 5xx or 429
 	flying   atomic.Int64 // requests with ids that are under way
 	catalogs atomic.Int64 // changes of the catalog that were answered
 	admin    string       // set: the catalog is changed now and then
@@ -233,12 +235,21 @@ func (w *worker) ndjson(c int) *request {
 	var b bytes.Buffer
 	for range 1 + w.rnd.IntN(12) {
 		id, kind := w.id(c), 1+w.rnd.IntN(2)
-		fmt.Fprintf(&b, "{\"type\":%q,\"id\":%q,\"campaign\":%q,\"affiliate\":%q,\"country\":\"DE\",\"sub1\":\"s%d\"}\n",
-			[]string{"", "impression", "click"}[kind], id, campaign(c), affiliate(w.rnd.IntN(affiliates)), w.rnd.IntN(4))
+		fmt.Fprintf(&b, "{\"type\":%q,\"id\":%q,\"campaign\":%q,\"affiliate\":%q,\"country\":\"DE\",\"sub1\":\"s%d\",\"sub2\":%q}\n",
+			[]string{"", "impression", "click"}[kind], id, campaign(c), affiliate(w.rnd.IntN(affiliates)), w.rnd.IntN(4), w.filler())
 		r.ids = append(r.ids, "F"+strconv.Itoa(kind)+"/"+id)
 	}
 	r.body = b.Bytes()
 	return r
+}
+
+// filler is a sub-id that makes an event long, where a tier wants to fill a disk.
+func (w *worker) filler() string {
+	b := make([]byte, w.d.fat*10)
+	for i := range b {
+		b[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[w.rnd.IntN(36)]
+	}
+	return string(b)
 }
 
 func (w *worker) columnar(c int) *request {
@@ -350,13 +361,13 @@ func (w *worker) send(ctx context.Context, r *request) error {
 	}
 	began := time.Now()
 	status, head, body, err := w.do(ctx, r)
-	took := time.Since(began).Milliseconds()
+	ended := time.Now()
 	if err != nil {
 		w.unknown = append(w.unknown, r)
 		w.d.flying.Add(-1)
 		return nil //nolint:nilerr // no answer: that is what is looked for here
 	}
-	err = w.d.log.answered(n, status, took)
+	err = w.d.log.answered(n, status, began, ended)
 	w.d.flying.Add(-1)
 	if err != nil {
 		return err
@@ -366,6 +377,7 @@ func (w *worker) send(ctx context.Context, r *request) error {
 		w.d.acked.Add(1)
 		w.remember(r, head)
 	case status/100 == 5, status == http.StatusTooManyRequests:
+		w.d.refused.Add(1)
 		w.unknown = append(w.unknown, r)
 		pause(ctx, 20*time.Millisecond)
 	default:

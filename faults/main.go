@@ -72,6 +72,7 @@ type tier struct {
 func tiers() []tier {
 	return []tier{
 		{"t2", "kill -9 under load, at random instants and at every named place", runKills},
+		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO},
 	}
 }
 

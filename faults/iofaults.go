@@ -1,0 +1,341 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// runIO is tier T4: every store meets write and sync errors, and full disks of three kinds.
+func runIO(ctx context.Context, b *bench, r *result) error {
+	binary, err := b.program(ctx)
+	if err != nil {
+		return err
+	}
+	rnd := rand.New(rand.NewPCG(b.opt.seed, 4))
+	if why := canTrace(); why != "" {
+		r.Skipped = why
+		return nil
+	}
+	if err := b.failingCalls(ctx, binary, b.sweep(), rnd, r); err != nil {
+		return err
+	}
+	times := b.either(b.opt.each, 2, 50)
+	for i := range times {
+		if err := b.storeLimit(ctx, binary, i, rnd, r); err != nil {
+			return fmt.Errorf("store limit, time %d: %w", i, err)
+		}
+	}
+	for i := range times {
+		if err := b.fullDisk(ctx, binary, i, rnd, r); err != nil {
+			return fmt.Errorf("full disk, time %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// failure is one injection: the n-th of these calls of a thread fails so.
+type failure struct {
+	calls, what string
+	n           int
+}
+
+func (f failure) String() string { return fmt.Sprintf("%s %s at call %d", f.calls, f.what, f.n) }
+
+// sweep lists the injections.
+func (b *bench) sweep() []failure {
+	kinds := []failure{
+		{"fsync,fdatasync", "EIO", 0}, {"pwrite64", "ENOSPC", 0}, {"pwrite64", "EIO", 0}, {"fsync,fdatasync", "ENOSPC", 0}, {"write", "ENOSPC", 0},
+	}
+	ns := []int{1, 2, 5, 10, 30, 100}
+	if !b.opt.quick {
+		ns = nil
+		for n := 1; n <= 300; n++ {
+			ns = append(ns, n)
+		}
+	}
+	if b.opt.cycles > 0 {
+		ns = ns[:min(len(ns), b.opt.cycles)]
+	}
+	var out []failure
+	for i, n := range ns {
+		for k, f := range kinds {
+			// The first two kinds meet every n, the others every fifth, and all of them in a short sweep.
+			if f.n = n; k < 2 || b.opt.quick && k < 4 || i%5 == k {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
+}
+
+const failuresPerDirectory = 12
+
+func (b *bench) failingCalls(ctx context.Context, binary string, plan []failure, rnd *rand.Rand, r *result) error {
+	for round := 0; len(plan) > 0; round++ {
+		name := fmt.Sprintf("io%d", round)
+		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
+		if err != nil {
+			return err
+		}
+		n := min(failuresPerDirectory, len(plan))
+		for _, f := range plan[:n] {
+			if err = a.fail(ctx, f, rnd, r); err != nil {
+				err = fmt.Errorf("%s: %w", f, err)
+				break
+			}
+		}
+		if err == nil {
+			err = a.finish(ctx, r)
+		}
+		if err != nil {
+			b.opt.keep = true
+			return errors.Join(fmt.Errorf("directory %s, seed %d: %w", name, b.opt.seed, err), a.p.kill())
+		}
+		plan = plan[n:]
+		b.say("  failing calls: %d to go, %d injected, acknowledged %d, lost %d, double %d, %v", len(plan), r.N, r.Acked, r.Lost, r.Double, r.Parts)
+		if _, err := b.dir(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fail runs the program once with one failure armed, until it has happened and a moment longer; then it is killed, or
+// stopped in order, which may fail.
+func (a *arena) fail(ctx context.Context, f failure, rnd *rand.Rand, r *result) error {
+	if !a.applied {
+		if err := a.start(ctx); err != nil {
+			return err
+		}
+		if err := a.p.stop(); err != nil {
+			return err
+		}
+	}
+	t := a.p.inject(filepath.Join(filepath.Dir(a.p.data), "strace.out"), f.calls, fmt.Sprintf("error=%s:when=%d", f.what, f.n))
+	defer func() { a.p.wrap = nil }()
+	if err := a.p.spawn(); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := a.p.await(ctx, 4*time.Second, "/readyz"); err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if a.p.cmd != nil {
+		flying, err := a.load(ctx, func() error {
+			for time.Since(began) < 15*time.Second && len(t.hits()) == 0 && pause(ctx, 50*time.Millisecond) {
+				if exited(a.p) {
+					return nil
+				}
+			}
+			pause(ctx, time.Duration(300+rnd.IntN(1200))*time.Millisecond)
+			a.explained(ctx, t, r)
+			if rnd.IntN(2) == 0 {
+				return a.p.kill()
+			}
+			return a.end()
+		})
+		if err != nil {
+			return err
+		}
+		r.Flying += int(flying)
+	}
+	hits := t.hits()
+	if len(hits) == 0 {
+		r.Parts["not reached"]++
+		return nil
+	}
+	r.N++
+	r.Parts[hits[0].where()]++
+	return a.failStop(hits, r)
+}
+
+func exited(p *process) bool {
+	select {
+	case <-p.exited:
+		p.cmd = nil
+		return true
+	default:
+		return false
+	}
+}
+
+// end stops the program as an operator does; after a write error it may end with an error, but it must end.
+func (a *arena) end() error {
+	if a.p.cmd == nil || exited(a.p) {
+		return nil
+	}
+	if err := syscall.Kill(a.p.pid(), syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop the program: %w", err)
+	}
+	select {
+	case <-a.p.exited:
+		a.p.cmd = nil
+		return nil
+	case <-time.After(55 * time.Second):
+		return errors.Join(errors.New("the program did not end within 55 s of SIGTERM after a write error"), a.p.kill())
+	}
+}
+
+// explained checks that a lane that cannot be written says so on /readyz.
+func (a *arena) explained(ctx context.Context, t *tracer, r *result) {
+	lane := false
+	for _, h := range t.hits() {
+		lane = lane || h.laneFile()
+	}
+	if !lane || a.p.cmd == nil || exited(a.p) {
+		return
+	}
+	if err := a.p.probe(ctx, "/readyz"); err == nil {
+		r.Wrong++
+		r.note("wrong: a lane's write failed and /readyz says that all is well")
+	}
+}
+
+// failStop checks invariant I11: after the first failed write or sync of a lane nothing of it is acknowledged until the
+// program is started again. With several lanes the others go on, so it is checked where there is one.
+func (a *arena) failStop(hits []hit, r *result) error {
+	if a.lanes() != 1 {
+		return nil
+	}
+	at := int64(0)
+	for _, h := range hits {
+		if h.laneFile() && (at == 0 || h.at < at) {
+			at = h.at
+		}
+	}
+	if at == 0 {
+		return nil
+	}
+	r.Parts["fail-stop checked"]++
+	truth, err := readClientLog(a.logPath)
+	if err != nil {
+		return err
+	}
+	for _, x := range truth.answers {
+		if x.sent > at && x.status/100 == 2 && x.at < unixMicros(time.Now()) {
+			r.Wrong++
+			r.note("wrong: sent %d µs after a lane's write had failed, answered %d", x.sent-at, x.status)
+			return nil
+		}
+	}
+	return nil
+}
+
+func (a *arena) lanes() int {
+	for i, f := range a.p.extra {
+		if f == "--lanes" && a.p.extra[i+1] == "2" {
+			return 2
+		}
+	}
+	return 1
+}
+
+// storeLimit fills the journal up to its own limit: refusals are clean, nothing is lost, and it works again as soon as
+// there is room.
+func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) error {
+	a, err := b.newArena(ctx, fmt.Sprintf("limit%d", i), binary, rnd.Uint64(), "--trim-interval", "1h", "--journal-bytes", "8388608")
+	if err != nil {
+		return err
+	}
+	if err := a.start(ctx); err != nil {
+		return err
+	}
+	a.d.fat = 40 // longer ids, so that it fills quickly
+	refused := false
+	flying, err := a.load(ctx, func() error {
+		for range 400 {
+			if refused = a.d.refused.Load() > 50; refused || !pause(ctx, 50*time.Millisecond) {
+				break
+			}
+		}
+		return a.p.kill()
+	})
+	r.Flying += int(flying)
+	if err == nil && !refused {
+		err = fmt.Errorf("the limit was not reached in 20 s, %d acknowledged", a.d.acked.Load())
+	}
+	if err == nil {
+		r.N++
+		r.Parts["store limit"]++
+		a.p.extra = []string{"--journal-bytes", "268435456"}
+		if err = a.start(ctx); err == nil {
+			before := a.d.acked.Load()
+			_, err = a.load(ctx, func() error { pause(ctx, 500*time.Millisecond); return a.p.kill() })
+			if err == nil && a.d.acked.Load() == before {
+				err = errors.New("nothing is taken although there is room again")
+			}
+		}
+	}
+	if err == nil {
+		err = a.finish(ctx, r)
+	}
+	if err != nil {
+		b.opt.keep = true
+		return errors.Join(err, a.p.kill())
+	}
+	_, err = b.dir(fmt.Sprintf("limit%d", i))
+	return err
+}
+
+// fullDisk lets the program run into a file system that is really full, makes room again, and restarts.
+func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) error {
+	name := fmt.Sprintf("full%d", i)
+	a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--journal-bytes", "1073741824", "--lanes", fmt.Sprint(1+i%2))
+	if err != nil {
+		return err
+	}
+	disk := filepath.Dir(a.p.data)
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=24m"); err != nil {
+		r.Parts["tmpfs not mounted"]++
+		r.note("full disk not run: mount tmpfs: %v", err)
+		return nil
+	}
+	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }() // the directory is removed with it
+	a.p.log = filepath.Join(b.clients, name+".server.log")
+	if err := a.start(ctx); err != nil {
+		return err
+	}
+	a.d.fat = 40
+	full := false
+	flying, err := a.load(ctx, func() error {
+		for range 600 {
+			if full = a.d.refused.Load() > 30 || exited(a.p); full || !pause(ctx, 50*time.Millisecond) {
+				break
+			}
+		}
+		pause(ctx, time.Duration(rnd.IntN(1500))*time.Millisecond)
+		if rnd.IntN(2) == 0 {
+			return a.end()
+		}
+		return a.p.kill()
+	})
+	r.Flying += int(flying)
+	if err == nil && !full {
+		err = fmt.Errorf("the disk was not full in 30 s, %d acknowledged", a.d.acked.Load())
+	}
+	if err == nil {
+		r.N++
+		r.Parts["full disk"]++
+		// First a start with the disk still full: it may fail, it must not spoil anything.
+		if err := a.p.start(ctx, 3*time.Second); err != nil {
+			r.Parts["start on a full disk refused or not ready"]++
+		}
+		if err := a.p.kill(); err != nil {
+			return err
+		}
+		err = syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=512m")
+	}
+	if err == nil {
+		err = a.finish(ctx, r)
+	}
+	if err != nil {
+		b.opt.keep = true
+		return errors.Join(err, a.p.kill(), errors.New(a.p.tail()))
+	}
+	return nil
+}
