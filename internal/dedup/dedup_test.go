@@ -65,6 +65,22 @@ func TestWindowRemembersAndForgets(t *testing.T) {
 }
 
 // TestWindowMemoryIsFlat runs through many windows: the tables must not grow with what has been forgotten.
+// TestASilenceDoesNotLengthenTheWindow: what was claimed before nothing happened for hours is forgotten in time.
+func TestASilenceDoesNotLengthenTheWindow(t *testing.T) {
+	const span = time.Hour
+	w := NewWindow(span, 1000)
+	w.Advance(1)
+	w.Claim(7, 1)
+	for _, at := range []time.Duration{40 * time.Minute, 60 * time.Minute} {
+		if w.Advance(at.Milliseconds()); !w.Seen(7) {
+			t.Fatalf("forgotten after %v of %v", at, span)
+		}
+	}
+	if w.Advance((62 * time.Minute).Milliseconds()); w.Seen(7) {
+		t.Fatal("remembered after a window and a thirty-second")
+	}
+}
+
 func TestWindowMemoryIsFlat(t *testing.T) {
 	w := NewWindow(time.Hour, 1<<20)
 	rnd := rand.New(rand.NewPCG(1, 1))

@@ -88,7 +88,9 @@ func (w *Window) Claim(hash uint64, logTime int64) {
 func (w *Window) Advance(logTime int64) {
 	g := w.live()
 	if g.Count > 0 && (logTime-g.Start >= w.span/generationsPerWindow || g.Count >= w.max/generationsPerWindow) {
-		g.End = logTime
+		// Nothing was claimed later than this: the live generation is asked at every step of log time. Had it been closed
+		// at logTime, what was claimed before a long silence would be remembered for the silence and a window more.
+		g.End = min(logTime, g.Start+w.span/generationsPerWindow)
 		w.gens = append(w.gens, Generation{Number: g.Number + 1})
 		w.sweep()
 	}
