@@ -59,6 +59,8 @@ func (l *Lane) saveImage(snap *Snapshot) error {
 func (l *Lane) nextSegment() (batches []SealedBatch, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// A ledger that went back has its lane fold again what is sealed already, and the journal may have let go of it.
+	l.st.dropSealed(l.sealed)
 	if !l.st.counting || len(l.st.cut.Ends) == 0 || l.st.cut.Ends[0] > l.committed.Seq {
 		return nil, false
 	}

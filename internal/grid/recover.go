@@ -75,6 +75,11 @@ func (l *Lane) recover(ctx context.Context) (journal.Reader, error) {
 // compare is the start-up check: the journal must reach the ledger's position and hold the very batch that was counted
 // there.
 func (l *Lane) compare(ctx context.Context, stream journal.State, seq uint64, hash journal.Hash) error {
+	if stream.Lost > 0 || stream.Deleted > 0 {
+		// What was lost behind the ledger's position was acknowledged and is missed by nobody else: the engine gives its
+		// sequences to new messages, and the chain of a new incarnation starts at 1.
+		return fmt.Errorf("%w: the journal itself reports %d messages lost and %d missing inside", ErrHalt, stream.Lost, stream.Deleted)
+	}
 	if seq == 0 {
 		return nil
 	}
@@ -136,7 +141,9 @@ func (s *State) dropSealed(sealed uint64) {
 	for i < len(s.unsealed) && s.unsealed[i].Seq <= sealed {
 		i++
 	}
-	s.unsealed = append([]SealedBatch(nil), s.unsealed[i:]...)
+	if i > 0 {
+		s.unsealed = append([]SealedBatch(nil), s.unsealed[i:]...)
+	}
 	for len(s.cut.Ends) > 0 && s.cut.Ends[0] <= sealed {
 		s.cut.Ends = s.cut.Ends[1:]
 	}
