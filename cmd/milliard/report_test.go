@@ -56,6 +56,23 @@ func TestReportCommandAsksForWhatItWasTold(t *testing.T) {
 	}
 }
 
+func TestReportCommandTakesValuesThatBeginWithAMinus(t *testing.T) {
+	asked, _, err := runReading(t, 200, "", "report", "--from", "-7d", "--to", "-1d", "--order", "-revenue,campaign", "--order", "-clicks")
+	want := "GET /v1/report?format=table&from=-7d&limit=10000&order=-revenue%2Ccampaign%2C-clicks&time=received&to=-1d "
+	if asked != want || err != nil {
+		t.Errorf("asked %s, %v", asked, err)
+	}
+}
+
+func TestReportCommandNoticesAValueThatWasLeftOut(t *testing.T) {
+	for _, args := range [][]string{{"report", "--from", "--by", "day"}, {"report", "--order"}, {"report", "--to"}} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &out, &errs); code != 2 || !strings.Contains(errs.String(), "expected string value") {
+			t.Errorf("%q: exit status %d, %s", args, code, errs.String())
+		}
+	}
+}
+
 func TestCommandsSayWhatTheServerSays(t *testing.T) {
 	_, _, err := runReading(t, 400, `{"error":{"code":"bad_request","field":"where","message":"there is no campaign \"x\""}}`, "report")
 	if err == nil || err.Error() != `where: there is no campaign "x"` {
