@@ -5,7 +5,7 @@ GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 BIN      = bin/milliard
 # Packages without I/O: their tests take seconds.
-PURE     = $(addprefix ./internal/,event columnar token route dedup judge count price catalog)
+PURE     = $(addprefix ./internal/,event columnar token route dedup judge count catalog)
 # How long each fuzz target runs under `make fuzz`.
 T       ?= 20s
 # Arguments of `make run`, for example ARGS="--listen :9000".
