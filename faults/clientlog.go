@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +17,8 @@ import (
 //
 //	S <request> <id> <id> …           about to send; an id says what kind it is
 //	A <request> <status> <µs> <at>    answered after µs, at unix µs
-//	C <cycle> <what>                  a fault
+//	L                                 the program is started
+//	R <began> <ended> <n>             its metrics, asked for between these unix µs, say that it has redirected n clicks at risk
 type clientLog struct {
 	mu   sync.Mutex
 	f    *os.File
@@ -69,17 +71,32 @@ type clientTruth struct {
 	byStatus               map[int]int
 	ackedEvents, unkEvents int
 	answers                []answer
+	redirects              []redirect
+	lives                  []life
+	asked                  bool  // the program's metrics were looked at
+	atRisk                 int64 // redirects that the program said it made at risk, and those of which it could say nothing any more
+}
+
+// life is one run of the program: what its metrics said of redirects at risk.
+type life struct{ scrapes []scrape }
+
+type scrape struct {
+	began, ended int64 // unix µs: when it was asked for and answered
+	n            int64
+}
+
+// redirect is one click that was answered 302.
+type redirect struct {
+	answer
+	life int
+	ids  []string
 }
 
 // answer is one answered request: when it was sent and answered in unix µs, and whether it was a promise.
 type answer struct {
 	sent, at int64
 	status   int
-	lane     bool // it waited for the journal: a redirect does not
 }
-
-// atRiskMillis: a redirect that took longer may be one that the door no longer waited for (it waits 500 ms).
-const atRiskMillis = 450
 
 // readClientLog reads the file, not what the process remembers.
 func readClientLog(path string) (*clientTruth, error) {
@@ -114,15 +131,30 @@ func readClientLog(path string) (*clientTruth, error) {
 			if err1 != nil || err2 != nil || err3 != nil {
 				return nil, fmt.Errorf("clients' log: %q", sc.Text())
 			}
-			t.answers = append(t.answers, answer{at - us, at, status, status != 302})
-			t.answer(open[parts[1]], status, us/1000)
+			t.answers = append(t.answers, answer{at - us, at, status})
+			if status == 302 {
+				t.redirects = append(t.redirects, redirect{answer{at - us, at, status}, len(t.lives) - 1, open[parts[1]]})
+			}
+			t.answer(open[parts[1]], status)
 			delete(open, parts[1])
+		case "L":
+			t.lives = append(t.lives, life{})
+		case "R":
+			began, err1 := strconv.ParseInt(parts[1], 10, 64)
+			ended, err2 := strconv.ParseInt(parts[2], 10, 64)
+			n, err3 := strconv.ParseInt(parts[3], 10, 64)
+			if err1 != nil || err2 != nil || err3 != nil || len(t.lives) == 0 {
+				return nil, fmt.Errorf("clients' log: %q", sc.Text())
+			}
+			last := &t.lives[len(t.lives)-1]
+			last.scrapes = append(last.scrapes, scrape{began, ended, n})
 		}
 	}
 	if err := sc.Err(); err != nil {
 		return nil, fmt.Errorf("read the clients' log: %w", err)
 	}
 	t.unknown += len(open)
+	t.settleRedirects()
 	for _, k := range t.ids {
 		if k.acked {
 			t.ackedEvents++
@@ -133,19 +165,18 @@ func readClientLog(path string) (*clientTruth, error) {
 	return t, nil
 }
 
-func (t *clientTruth) answer(ids []string, status int, ms int64) {
+func (t *clientTruth) answer(ids []string, status int) {
 	t.byStatus[status]++
 	switch {
-	case status/100 == 2, status == 302 && ms < atRiskMillis:
+	case status/100 == 2:
 		t.ok++
 		for _, id := range ids {
 			t.ids[id].acked = true
 			t.ids[id].pending--
 		}
 	case status == 302:
-		t.ok++
+		t.ok++ // what it is worth is decided by settleRedirects
 		for _, id := range ids {
-			t.ids[id].at = true
 			t.ids[id].pending--
 		}
 	case status/100 == 5, status == 429:
@@ -153,5 +184,45 @@ func (t *clientTruth) answer(ids []string, status int, ms int64) {
 		t.refused++
 	default:
 		t.notFound++
+	}
+}
+
+// atRiskMicros: a redirect that took longer may be one for which the door no longer waited (it waits 500 ms).
+const atRiskMicros = 450_000
+
+// settleRedirects decides which redirects are promises. One is if the program's count of redirects at risk stood still
+// from before it was sent until after it was answered; in a tier in which the journal never fails and nobody asks for
+// the count, if it came too soon for a door that has given up waiting.
+func (t *clientTruth) settleRedirects() {
+	for i := range t.lives {
+		if n := len(t.lives[i].scrapes); n > 0 {
+			t.atRisk += t.lives[i].scrapes[n-1].n
+		}
+	}
+	for i := range t.redirects {
+		r := &t.redirects[i]
+		sure, told := r.at-r.sent < atRiskMicros, true
+		if s := t.lives[r.life].scrapes; len(s) > 0 {
+			after := slices.IndexFunc(s, func(x scrape) bool { return x.began >= r.at })
+			before := int64(0)
+			for k := range s {
+				if s[k].ended > r.sent {
+					break
+				}
+				before = s[k].n
+			}
+			told = after >= 0
+			sure = told && s[after].n == before
+		}
+		if !sure && !told {
+			t.atRisk++
+		}
+		for _, id := range r.ids {
+			t.ids[id].acked = t.ids[id].acked || sure
+			t.ids[id].at = t.ids[id].at || !sure
+		}
+	}
+	for i := range t.lives {
+		t.asked = t.asked || len(t.lives[i].scrapes) > 0
 	}
 }

@@ -82,6 +82,7 @@ func (b *bench) failingCalls(ctx context.Context, binary string, plan []failure,
 		if err != nil {
 			return err
 		}
+		a.ask = true
 		n := min(failuresPerDirectory, len(plan))
 		for _, f := range plan[:n] {
 			if err = a.fail(ctx, f, rnd, r); err != nil {
@@ -245,6 +246,7 @@ func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.
 	if err := a.start(ctx); err != nil {
 		return err
 	}
+	a.ask = true
 	a.d.fat = 40 // longer ids, so that it fills quickly
 	refused := false
 	flying, err := a.load(ctx, func() error {
@@ -300,6 +302,7 @@ func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Ra
 	if err := a.start(ctx); err != nil {
 		return err
 	}
+	a.ask = true
 	a.d.fat = 40
 	full := false
 	flying, err := a.load(ctx, func() error {

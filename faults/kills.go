@@ -52,6 +52,7 @@ type arena struct {
 	log     *clientLog
 	logPath string
 	applied bool
+	ask     bool // for the program's own count of redirects at risk: the tier makes the journal fail
 }
 
 func (b *bench) newArena(ctx context.Context, name, binary string, seed uint64, extra ...string) (*arena, error) {
@@ -66,6 +67,7 @@ func (b *bench) newArena(ctx context.Context, name, binary string, seed uint64, 
 	if a.log, err = openClientLog(a.logPath); err != nil {
 		return nil, err
 	}
+	a.p.began = func() error { return a.log.line("L") }
 	a.d = newDriver(a.p, a.log, name, 6, seed)
 	return a, nil
 }
@@ -91,10 +93,27 @@ func (a *arena) load(ctx context.Context, cut func() error) (flying int64, err e
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- a.d.run(ctx) }()
+	if a.ask {
+		go a.askAtRisk(ctx)
+	}
 	err = cut()
 	flying = a.d.flying.Load()
 	cancel()
 	return flying, errors.Join(err, <-done)
+}
+
+// askAtRisk notes again and again how many clicks the program says it has redirected at risk.
+func (a *arena) askAtRisk(ctx context.Context) {
+	for pause(ctx, 40*time.Millisecond) {
+		began := time.Now()
+		n, err := a.p.metric(ctx, `milliard_door_refused_total{door="click",reason="at_risk"}`)
+		if err != nil {
+			continue
+		}
+		if err := a.log.line("R", fmt.Sprint(began.UnixMicro()), fmt.Sprint(time.Now().UnixMicro()), fmt.Sprint(int64(n))); err != nil {
+			return
+		}
+	}
 }
 
 // finish starts the program a last time, stops it in order and judges what it leaves behind.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,8 +25,9 @@ type process struct {
 	log    string   // what it printed
 	extra  []string // further flags
 
-	wrap []string // command before the program, for example strace
-	env  []string // further environment
+	began func() error // called just before it is started
+	wrap  []string     // command before the program, for example strace
+	env   []string     // further environment
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has ended
@@ -64,6 +66,11 @@ func (p *process) spawn() error {
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the program's log: %w", err)
+	}
+	if p.began != nil {
+		if err := p.began(); err != nil {
+			return errors.Join(err, out.Close())
+		}
 	}
 	args := append([]string{}, p.wrap...)
 	args = append(args, p.binary, "serve", "--data", p.data, "--listen", p.doors, "--admin", p.admin)
@@ -136,28 +143,39 @@ func (p *process) probe(ctx context.Context, path string) error {
 	return nil
 }
 
-// pid is that of the program itself, behind a wrapper too.
-func (p *process) pid() int {
-	if len(p.wrap) == 0 {
-		return p.cmd.Process.Pid
+// metric reads one number from /metrics; 0 when it is not there yet.
+func (p *process) metric(ctx context.Context, name string) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/metrics", nil)
+	if err != nil {
+		return 0, err
 	}
-	parent := p.cmd.Process.Pid
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", parent, parent))
-	child := 0
-	if err == nil {
-		_, _ = fmt.Sscan(string(b), &child) // no child: 0, and nothing is sent
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
 	}
-	return child
+	body, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return 0, err
+	}
+	for line := range strings.SplitSeq(string(body), "\n") {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(rest, 64)
+		}
+	}
+	return 0, nil
 }
+
+// pid is that of the program itself: a tracer runs apart and is not in between.
+func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // kill is a power switch for the process: SIGKILL by its pid.
 func (p *process) kill() error {
 	if p.cmd == nil {
 		return nil
 	}
-	if pid := p.pid(); pid > 0 {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself a moment ago
-	}
+	_ = syscall.Kill(p.pid(), syscall.SIGKILL) // it may have ended by itself a moment ago
 	select {
 	case <-p.exited:
 	case <-time.After(20 * time.Second):
@@ -173,10 +191,8 @@ func (p *process) stop() error {
 	if p.cmd == nil {
 		return nil
 	}
-	if pid := p.pid(); pid > 0 {
-		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-			return fmt.Errorf("stop the program: %w", err)
-		}
+	if err := syscall.Kill(p.pid(), syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop the program: %w", err)
 	}
 	select {
 	case <-p.exited:
