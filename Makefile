@@ -8,11 +8,14 @@ BIN      = bin/milliard
 PURE     = $(addprefix ./internal/,event columnar token route dedup judge count catalog)
 # How long each fuzz target runs under `make fuzz`.
 T       ?= 20s
+# How many histories `make sim` runs, and which is the first.
+SEEDS   ?= 20000
+FROM    ?= 1
 # Arguments of `make run`, for example ARGS="--listen :9000".
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt lint test race fuzz golden smoke faults faults-quick vuln run demo
+.PHONY: help build check fmt lint test race fuzz golden smoke sim sim-quick faults faults-quick vuln run demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +33,7 @@ lint: ## format, vet and lint, see .golangci.yml
 	$(TOOL) golangci-lint run ./...
 
 test: ## unit, end-to-end and browser tests
-	$(GO) test ./...
+	$(GO) test -timeout 8m ./...
 
 race: ## the same tests under the race detector
 	$(GO) test -race -gcflags=all=-d=checkptr=0 -timeout 30m ./... # duckdb-go reads blobs through a misaligned pointer
@@ -43,10 +46,20 @@ fuzz: ## every fuzz target for T each (T=20s)
 	done
 
 golden: ## rewrite the golden files; look at the diff before committing it
-	MILLIARD_GOLDEN=write $(GO) test ./...
+	MILLIARD_GOLDEN=write $(GO) test -timeout 8m ./...
 
 smoke: build ## replay ../shared/data through a real server with kill -9, and prove every count
 	$(GO) run ./smoke --binary $(BIN) --data ../shared/data
+
+sim: ## one simulated history and how it went: SEED=7; or many: SEEDS=1000000 FROM=1
+ifdef SEED
+	$(GO) test ./internal/sim -run 'TestSeed$$' -v -count=1 -sim.seed=$(SEED)
+else
+	$(GO) test ./internal/sim -run 'TestSeeds$$' -v -count=1 -timeout 24h -sim.seeds=$(SEEDS) -sim.from=$(FROM)
+endif
+
+sim-quick: ## 5,000 simulated histories
+	$(GO) test ./internal/sim -run 'TestSeeds' -v -count=1 -sim.seeds=5000
 
 faults: ## break everything that can break and compare ids and sums; hours; appends to docs/faults
 	$(GO) run ./faults full
