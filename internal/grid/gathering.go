@@ -100,6 +100,15 @@ func (g *gathering) generation(lane int, epoch uint64) *ledger.Generation {
 	return out
 }
 
+// live spells out what a live read adds to the ledger: the minute cells.
+func (g *gathering) live(lane int) *ledger.Generation {
+	out := &ledger.Generation{Lane: lane, From: g.from, To: g.to}
+	for _, d := range append(slices.Clip(g.earlier), g.details) {
+		out.Cells = append(out.Cells, d.Cells()...)
+	}
+	return out
+}
+
 // close ends the open gathering at the state's position and opens the next. It returns nil when nothing was folded
 // since the last one.
 func (s *State) close() *gathering {

@@ -351,7 +351,7 @@ func (l *Lane) imageDueLocked() bool {
 }
 
 // Pending returns the generations above the committed position: those on their way to the ledger and a copy of the open
-// one.
+// one. Only their minute cells are sure to be filled in.
 func (l *Lane) Pending() []*ledger.Generation {
 	l.mu.Lock()
 	frozen, closing, open := l.frozen, l.closing, l.st.peek()
@@ -362,7 +362,7 @@ func (l *Lane) Pending() []*ledger.Generation {
 	}
 	for _, g := range []*gathering{closing, open} {
 		if g != nil {
-			out = append(out, g.generation(l.cfg.Lane, 0))
+			out = append(out, g.live(l.cfg.Lane))
 		}
 	}
 	return out
