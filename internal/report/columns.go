@@ -153,6 +153,8 @@ func (m *merger) value(c column, l *line) Value {
 		return Value{number, decimal(x, 0)}
 	case c.grain:
 		return text(label(m.q.grain, l.key.time, l.key.offset))
+	case c.dim == Sub1:
+		return text(shownSub(l.key.value))
 	case c.dim.rollup() != 0:
 		if l.key.value == "" {
 			return text(None)

@@ -6,6 +6,7 @@ import (
 
 	"milliard/internal/catalog"
 	"milliard/internal/event"
+	"milliard/internal/ledger"
 )
 
 // None stands for "no such thing named": the id 0, or an empty value.
@@ -182,7 +183,9 @@ func (q *Query) addBanner(names *catalog.View, key string) error {
 // rollupValue checks a value of country, device or sub1 and returns it as the rollup writes it.
 func rollupValue(d Dim, s string) (string, error) {
 	switch {
-	case s == "(other)":
+	case d == Sub1:
+		return storedSub(s), nil
+	case s == ledger.OtherValue:
 		return s, nil
 	case d == Country && s != "unknown":
 		c := event.ParseCountry(s)
@@ -192,8 +195,6 @@ func rollupValue(d Dim, s string) (string, error) {
 		return c.String(), nil
 	case d == Device && s != "other" && event.ParseDevice(s) == event.DeviceOther:
 		return "", bad("where", "there is no device %q; there are desktop, mobile, tablet, tv, bot, other and unknown", clip(s))
-	case d == Sub1 && s == None:
-		return "", nil
 	}
 	return s, nil
 }
