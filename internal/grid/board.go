@@ -21,7 +21,7 @@ type board struct {
 }
 
 func newBoard() *board {
-	return &board{verdicts: make(map[uint64][]byte, boardBatches), changed: make(chan struct{})}
+	return &board{verdicts: make(map[uint64][]byte), changed: make(chan struct{})}
 }
 
 // post shows a batch's verdicts. The slice never changes after.

@@ -54,6 +54,9 @@ func (s *Steps) Resolve(ctx context.Context) error {
 	return s.p.land(ctx, &s.cycle, r)
 }
 
+// Pending returns how many events the lane has taken that are not durable yet.
+func (p *Producer) Pending() int64 { return p.pendingEvents.Load() }
+
 // Producers returns the producer of every lane, for who drives them by Steps.
 func (l *Lanes) Producers() []*Producer { return l.producers }
 

@@ -38,6 +38,9 @@ type Options struct {
 	MaxBytes int64                                            // per stream; 0 is no limit
 	Now      func() time.Time                                 // stamps; nil is time.Now
 	OnAppend func(stream string, last uint64, d []byte) Fault // nil: no faults
+	// OnStore sees every message that is stored; it must not call the stream. When it panics, the message is stored and
+	// its answer is lost, as when the process is killed in between.
+	OnStore func(stream string, m journal.Message)
 }
 
 // Journal implements journal.Journal.

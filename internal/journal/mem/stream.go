@@ -49,6 +49,9 @@ func (s *Stream) storeLocked(data []byte) {
 	})
 	s.bytes += int64(len(data))
 	s.wakeLocked()
+	if s.opt.OnStore != nil {
+		s.opt.OnStore(s.name, s.msgs[len(s.msgs)-1])
+	}
 }
 
 func (s *Stream) wakeLocked() {
@@ -198,6 +201,16 @@ func (s *Stream) Corrupt(seq uint64, edit func([]byte)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	edit(s.msgs[seq-s.first].Data)
+}
+
+// Tear damages the stream: of one message only the first n bytes are left.
+func (s *Stream) Tear(seq uint64, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &s.msgs[seq-s.first]
+	n = min(n, len(m.Data))
+	s.bytes -= int64(len(m.Data) - n)
+	m.Data = m.Data[:n]
 }
 
 // Regress damages the stream: everything after last is gone and its numbers will be used again.

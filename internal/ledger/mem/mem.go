@@ -23,6 +23,13 @@ type Store struct {
 	records []catalog.Record
 	flushed []*ledger.Generation
 	onFlush func(g *ledger.Generation) Outcome
+	safe    saved // what a power cut leaves
+}
+
+// saved is what a store was at one instant.
+type saved struct {
+	lanes   map[int]lane
+	flushed int
 }
 
 type lane struct {
@@ -45,6 +52,29 @@ func (s *Store) OnFlush(decide func(g *ledger.Generation) Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onFlush = decide
+}
+
+// PowerCut takes the store back to the last Durable, as a file whose pages were never synced would be. Every ledger that
+// is open on it must have gone before.
+func (s *Store) PowerCut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.lanes)
+	for number, at := range s.safe.lanes {
+		s.lanes[number] = &at
+	}
+	s.flushed = s.flushed[:s.safe.flushed]
+}
+
+// Safe returns the positions that a power cut would leave.
+func (s *Store) Safe() map[int]ledger.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[int]ledger.Position{}
+	for number, a := range s.safe.lanes {
+		out[number] = a.at
+	}
+	return out
 }
 
 // Flushed returns the generations that were written, in order.
@@ -180,8 +210,17 @@ func (l *Ledger) ControlPosition(ctx context.Context) (uint64, error) {
 // Compact has nothing to do.
 func (l *Ledger) Compact(ctx context.Context) error { return ctx.Err() }
 
-// Durable returns the positions: this ledger is as durable as it will ever be.
+// Durable remembers what a PowerCut would leave, and returns the positions.
 func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
+	s, err := l.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.safe = saved{lanes: map[int]lane{}, flushed: len(s.flushed)}
+	for number, a := range s.lanes {
+		s.safe.lanes[number] = *a
+	}
+	s.mu.Unlock()
 	return l.Positions(ctx)
 }
 

@@ -1,0 +1,117 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"milliard/internal/durable"
+)
+
+var errDisk = errors.New("input/output error")
+
+// files is a file system in memory. A write is durable when it returns; a crash leaves the old or the new content.
+type files struct {
+	w     *world
+	names []string // sorted, so that nothing depends on the order of a map
+	data  map[string][]byte
+}
+
+var _ durable.Files = (*files)(nil)
+
+func newFiles() *files { return &files{data: map[string][]byte{}} }
+
+// reset empties it for another history.
+func (f *files) reset(w *world) {
+	f.w, f.names = w, f.names[:0]
+	clear(f.data)
+}
+
+// MakeDir has nothing to do.
+func (f *files) MakeDir(string) error { return nil }
+
+// List lists a directory.
+func (f *files) List(dir, suffix string) ([]string, error) {
+	var out []string
+	for _, n := range f.names {
+		if strings.HasSuffix(n, suffix) && filepath.Dir(n) == dir {
+			out = append(out, filepath.Base(n))
+		}
+	}
+	return out, nil
+}
+
+// Read reads a file.
+func (f *files) Read(path string) ([]byte, error) {
+	b, ok := f.data[path]
+	if !ok {
+		return nil, fmt.Errorf("no file %s", path)
+	}
+	return bytes.Clone(b), nil
+}
+
+// Write replaces a file, unless the disk fails or the process dies before or after.
+func (f *files) Write(path string, data []byte) error {
+	w := f.w
+	if !w.calm {
+		if w.chance(w.plan.diskError) {
+			w.fault("disk error")
+			return fmt.Errorf("write %s: %w", filepath.Base(path), errDisk)
+		}
+		if w.chance(w.plan.crashInside) {
+			panic(killed{"before writing " + path})
+		}
+	}
+	at, known := slices.BinarySearch(f.names, path)
+	if !known {
+		f.names = slices.Insert(f.names, at, path)
+	}
+	f.data[path] = bytes.Clone(data)
+	if !w.calm && w.chance(w.plan.crashInside) {
+		panic(killed{"after writing " + path})
+	}
+	return nil
+}
+
+// Remove removes a file.
+func (f *files) Remove(path string) error {
+	if at, known := slices.BinarySearch(f.names, path); known {
+		f.names = slices.Delete(f.names, at, at+1)
+		delete(f.data, path)
+	}
+	return nil
+}
+
+// damage flips, cuts or removes one of the files that contain part in their path, and says which.
+func (f *files) damage(part string) string {
+	w := f.w
+	var candidates []string
+	for _, n := range f.names {
+		if strings.Contains(n, part) {
+			candidates = append(candidates, n)
+		}
+	}
+	if len(candidates) == 0 {
+		return ""
+	}
+	n := candidates[w.rnd.IntN(len(candidates))]
+	b := f.data[n]
+	switch k := w.rnd.IntN(4); {
+	case k == 0 || len(b) == 0:
+		_ = f.Remove(n)
+		return n + " removed"
+	case k == 1:
+		f.data[n] = b[:w.rnd.IntN(len(b))]
+		return n + " cut"
+	case k == 2:
+		at := w.rnd.IntN(len(b))
+		clear(b[at:min(at+64, len(b))])
+		return n + " zeroed"
+	default:
+		b[w.rnd.IntN(len(b))] ^= 1 << w.rnd.IntN(8)
+		return n + " flipped"
+	}
+}

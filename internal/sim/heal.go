@@ -1,0 +1,106 @@
+package sim
+
+// heal ends all faults and lets the system do its work: everybody must get an answer and the ledger must reach the end
+// of every lane that is not damaged.
+func (w *world) heal() {
+	w.calm, w.skew, w.frozen = true, 0, 0
+	for len(w.procs) > 0 {
+		w.kill(w.procs[0])
+	}
+	w.did("no more faults")
+	w.start()
+	const rounds = 3000
+	for range rounds {
+		w.step++
+		w.now += 50
+		if len(w.procs) == 0 {
+			w.start()
+		}
+		p := w.procs[0]
+		if w.round(p) {
+			w.orderly(p)
+			return
+		}
+		for _, s := range p.out {
+			if s.stopped && len(w.procs) > 0 {
+				w.kill(p)
+				break
+			}
+		}
+	}
+	p := w.procs[0]
+	for lane := range w.plan.lanes {
+		st := p.owners[lane].Status()
+		w.did("lane %d: journal %d, folded %d, committed %d, halted %v", lane, w.state(lane).Last, st.Folded.Seq, st.Committed.Seq, st.Halted)
+	}
+	w.broken("HEAL", "%d events have no answer, or a lane lags, long after the last fault", w.clients.open())
+}
+
+// open is how many events have no answer.
+func (c *clients) open() int {
+	n := 0
+	for _, it := range c.due {
+		if !it.done {
+			n++
+		}
+	}
+	return n
+}
+
+// round lets everybody do a step, and says whether nothing is left to do.
+func (w *world) round(p *process) bool {
+	for range 8 {
+		if !w.clients.retry(p) {
+			break
+		}
+	}
+	w.clients.timeOut()
+	done := w.clients.open() == 0
+	for lane, s := range p.out {
+		p.send(s)
+		own := p.owners[lane]
+		if own.halted != nil {
+			continue
+		}
+		if !own.recovered {
+			p.recover(own)
+			done = false
+			continue
+		}
+		for range 20 {
+			if !p.fold(own) {
+				break
+			}
+		}
+		if own.halted != nil {
+			continue
+		}
+		own.Swap()
+		p.flush(own)
+		if own.halted == nil && w.step%7 == 0 {
+			p.save(own)
+			p.seal(own)
+			p.trim(own)
+		}
+		st := own.Status()
+		done = done && !s.InFlight() && s.p.Pending() == 0 && st.Committed.Seq == w.state(lane).Last
+	}
+	return done
+}
+
+// orderly stops the process as an operator would, and starts it once more: it must stand where it stood.
+func (w *world) orderly(p *process) {
+	for _, own := range p.owners {
+		if own.halted == nil {
+			if err := own.LastImage(); err != nil {
+				w.broken("IMAGE", "last image: %v", err)
+			}
+		}
+	}
+	w.kill(p)
+	w.start()
+	p = w.procs[0]
+	for _, own := range p.owners {
+		p.recover(own)
+	}
+}
