@@ -43,6 +43,7 @@ var errClosed = fmt.Errorf("%w: closed", ledger.ErrUnavailable)
 // Options say where the ledger is and what it may use.
 type Options struct {
 	Path        string
+	ReadOnly    bool  // the file and its write-ahead log stay as they are; whatever writes fails
 	MemoryLimit int64 // bytes; 1 GiB by default. All connections share it.
 	Threads     int   // 1 by default: a query runs on its caller's thread only
 	Log         *slog.Logger
@@ -123,7 +124,11 @@ func Open(ctx context.Context, opt Options) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger %s: %w", opt.Path, err)
 	}
 	l.db = db
-	err = l.migrate(ctx)
+	if opt.ReadOnly {
+		err = l.checkSchema(ctx)
+	} else {
+		err = l.migrate(ctx)
+	}
 	if err == nil {
 		l.metrics, err = newMetrics(opt.Registry, opt.Path)
 	}
@@ -140,6 +145,9 @@ func Open(ctx context.Context, opt Options) (*Ledger, error) {
 // openEngine opens the file and locks the settings that keep users' statements away from the host.
 func openEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
 	set := url.Values{}
+	if opt.ReadOnly {
+		set.Set("access_mode", "READ_ONLY")
+	}
 	set.Set("threads", strconv.Itoa(opt.Threads))
 	set.Set("memory_limit", strconv.FormatInt(opt.MemoryLimit>>20, 10)+"MiB")
 	set.Set("wal_autocheckpoint", "1TB") // checkpoints happen in Durable only, in the gap between two flushes

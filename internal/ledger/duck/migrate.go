@@ -103,3 +103,26 @@ func (l *Ledger) schemaVersion(ctx context.Context) (int, error) {
 	}
 	return at, nil
 }
+
+// checkSchema refuses a file that is opened for reading and has another schema than this program's.
+func (l *Ledger) checkSchema(ctx context.Context) error {
+	list, err := migrations()
+	if err != nil {
+		return err
+	}
+	db, err := l.engine()
+	if err != nil {
+		return err
+	}
+	var at int
+	if err := db.QueryRowContext(ctx, "SELECT coalesce(max(version), 0) FROM schema_migrations").Scan(&at); err != nil {
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	switch {
+	case at > len(list):
+		return fmt.Errorf("%w: schema %d, this program knows %d", ErrNewer, at, len(list))
+	case at < len(list):
+		return fmt.Errorf("ledger schema %d is older than this program's %d: serve brings it up to date", at, len(list))
+	}
+	return nil
+}
