@@ -43,6 +43,22 @@ func (a *adminSide) post(ctx context.Context, path string, q url.Values, v any) 
 func (a *adminSide) ask(ctx context.Context, method, path string, q url.Values, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	resp, err := a.send(ctx, method, path, q, body)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return answer, nil
+	}
+	return nil, answerError(resp.Status, answer)
+}
+
+// send makes the request; the caller reads the answer and closes it.
+func (a *adminSide) send(ctx context.Context, method, path string, q url.Values, body []byte) (*http.Response, error) {
 	base := a.Admin
 	if !strings.Contains(base, "://") { // the form that serve --admin takes
 		if strings.HasPrefix(base, ":") {
@@ -69,14 +85,7 @@ func (a *adminSide) ask(ctx context.Context, method, path string, q url.Values, 
 	if err != nil {
 		return nil, fmt.Errorf("%w (is the server running? see --admin)", err)
 	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return answer, nil
-	}
-	return nil, answerError(resp.Status, answer)
+	return resp, nil
 }
 
 // answerError is what the server says is wrong, in its words.

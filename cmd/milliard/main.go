@@ -29,6 +29,8 @@ type cli struct {
 	SQL      sqlCmd      `cmd:"" name:"sql" help:"Run a read-only SQL statement through the running server."`
 	Replay   replayCmd   `cmd:"" help:"Feed recorded logs through a server's doors."`
 	Load     loadCmd     `cmd:"" help:"Send load at a fixed rate and measure the answers."`
+	Verify   verifyCmd   `cmd:"" help:"Check that ledger, archive and journal agree, cell by cell."`
+	Recount  recountCmd  `cmd:"" help:"Add up archive and journal without the ledger."`
 	Top      topCmd      `cmd:"" help:"Watch the stages of a running server."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

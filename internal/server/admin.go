@@ -190,6 +190,7 @@ func (s *Server) routes(ctx context.Context, mux *http.ServeMux) error {
 	(&api.Report{Service: s.reports, Catalog: s.snapshot, SQL: s.ledger}).Register(mux)
 	(&api.Journal{Streams: s.streams, Archive: s.archive}).Register(mux)
 	(&api.Catalog{Control: s.control}).Register(mux)
+	(&api.Verify{Run: s.verify, Recount: s.recount}).Register(mux)
 	return s.startDashboard(ctx, mux)
 }
 

@@ -32,6 +32,7 @@ import (
 	"milliard/internal/route"
 	"milliard/internal/stage"
 	"milliard/internal/token"
+	"milliard/internal/upkeep"
 )
 
 var (
@@ -205,12 +206,8 @@ func (s *Server) startGrid(ctx context.Context) error {
 	for lane, stream := range s.streams {
 		name := stream.Name()
 		configs = append(configs, grid.LaneConfig{
-			Options: grid.Options{
-				Lane: lane, Seed: s.dir.Install.SeedValue(), Window: s.cfg.Window, MaxHashes: s.cfg.WindowIDs,
-				TokenLife: s.cfg.Window, MinuteCells: s.cfg.DirtyCells, TargetSealed: s.cfg.SealBytes,
-				SealedBatches: 4096, SealedSpan: s.cfg.SealSpan,
-			},
-			Stream: stream, Ledger: s.ledger, Archive: s.archive, ImageDir: s.dir.Join("images", name),
+			Options: s.gridOptions(lane),
+			Stream:  stream, Ledger: s.ledger, Archive: s.archive, ImageDir: s.dir.Join("images", name),
 			FlushInterval: s.cfg.FlushInterval, ImageInterval: s.cfg.ImageInterval, ImageEvents: 20_000_000,
 			TrimInterval: s.cfg.TrimInterval, Log: s.log, Metrics: metrics,
 			Own:   s.stages.New(stage.Own, name, 1),
@@ -225,6 +222,16 @@ func (s *Server) startGrid(ctx context.Context) error {
 	s.grid = g
 	s.onStop(g.Stop)
 	return g.Start(ctx)
+}
+
+// gridOptions are a lane's settings.
+func (s *Server) gridOptions(lane int) grid.Options {
+	set := upkeep.Settings{
+		Window: s.cfg.Window, WindowIDs: s.cfg.WindowIDs, SealBytes: s.cfg.SealBytes, SealSpan: s.cfg.SealSpan,
+	}
+	o := set.Grid(lane, s.dir.Install.SeedValue())
+	o.MinuteCells = s.cfg.DirtyCells
+	return o
 }
 
 func (s *Server) startLanes(ctx context.Context) error {

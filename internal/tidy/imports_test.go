@@ -57,6 +57,7 @@ func layers() map[string]int {
 		"internal/dash":    edge,
 		"internal/ops":     edge,
 
+		"internal/upkeep": composition,
 		"internal/server": composition,
 
 		"client":          pure, // customers import it: it may know the vocabulary and nothing of the server
@@ -84,6 +85,7 @@ func sideways() map[string][]string {
 		"internal/dash":        {"internal/api"},                                      // one form of JSON answers and errors
 		"internal/ops":         {"internal/api"},                                      // one form of JSON answers and errors
 		"internal/collect":     {"internal/api"},                                      // one form of field errors
+		"internal/server":      {"internal/upkeep"},                                   // both compose; what an installation's directory needs is there
 		"cmd/milliard":         {"internal/replay", "internal/load", "internal/demo"}, // one file per command
 	}
 }

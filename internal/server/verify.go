@@ -1,0 +1,53 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"milliard/internal/upkeep"
+	"milliard/internal/verify"
+)
+
+// verifyRate bounds how much of the log a verification beside the counting reads, in bytes a second.
+const verifyRate = 128 << 20
+
+// verifyOptions describes the running server's parts for verify.
+func (s *Server) verifyOptions(progress func(verify.Progress)) verify.Options {
+	opt := verify.Options{
+		Archive: s.archive, BytesPerSecond: verifyRate, Progress: progress, Scratch: s.dir.Path, Images: upkeep.Images(s.dir),
+	}
+	for n, stream := range s.streams {
+		opt.Lanes = append(opt.Lanes, verify.Lane{
+			Number: n, Stream: stream,
+			Unsealed: func(context.Context, uint64) ([]verify.Verdicts, error) {
+				list, ok := s.grid.Unsealed(n)
+				if !ok {
+					return nil, fmt.Errorf("%w: %d", verify.ErrNotReady, n)
+				}
+				out := make([]verify.Verdicts, len(list))
+				for i, b := range list {
+					out[i] = verify.Verdicts{Seq: b.Seq, LogTime: b.LogTime, Classes: b.Verdicts}
+				}
+				return out, nil
+			},
+		})
+	}
+	return opt
+}
+
+// verify compares ledger and log beside the counting, at the positions that the ledger stands at now.
+func (s *Server) verify(ctx context.Context, progress func(verify.Progress)) (*verify.Result, error) {
+	opt := s.verifyOptions(progress)
+	opt.Ledger = s.ledger
+	control, err := s.journal.Stream("control")
+	if err != nil {
+		return nil, err
+	}
+	opt.Control = control
+	return verify.Run(ctx, opt)
+}
+
+// recount adds the log up; the ledger is not asked.
+func (s *Server) recount(ctx context.Context, by []string, progress func(verify.Progress)) (*verify.Recounted, error) {
+	return verify.Recount(ctx, s.verifyOptions(progress), by)
+}

@@ -1,0 +1,192 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"milliard/internal/journal"
+	"milliard/internal/ledger"
+)
+
+// compare holds both sides of everything against each other.
+func (r *run) compare(ctx context.Context) error {
+	r.details[checkChain] = fmt.Sprintf("%d batches: sequences, counters, links, checksums", r.res.Batches)
+	r.details[checkArchive] = fmt.Sprintf("%d segments: they abut, their digests hold, they agree with the journal", r.res.Segments)
+	if r.opt.Ledger == nil {
+		return nil
+	}
+	if r.unread {
+		r.find(checkCells, -1, "a part of the log cannot be read, so the ledger cannot be compared with it: see the other findings")
+		return nil
+	}
+	if err := r.compareCells(); err != nil {
+		return err
+	}
+	r.conservation()
+	if err := r.compareRows(ctx); err != nil {
+		return err
+	}
+	r.details[checkPosition] = "the ledger stands at a batch of this journal"
+	return nil
+}
+
+// compareCells compares every sum of every table.
+func (r *run) compareCells() error {
+	var rollups, tallies int64
+	type difference struct {
+		key cellKey
+		pair
+	}
+	var worst []difference
+	err := r.sums.each(func(k *cellKey, p *pair) {
+		switch k.table.check() {
+		case checkCells:
+			r.res.Cells++
+			s := r.campaignOf(k.Tenant, k.Campaign)
+			s.rows.add(p.log.events)
+			s.cells.add(p.ledger.events)
+		case checkTallies:
+			tallies++
+		default:
+			rollups++
+			if k.table == tableOccurred {
+				s := r.campaignOf(k.Tenant, k.Campaign)
+				s.occurred.add(p.ledger.events)
+			}
+		}
+		if p.log == p.ledger {
+			return
+		}
+		if r.failed[k.table.check()]++; len(worst) < 3*maxFindings {
+			worst = append(worst, difference{*k, *p})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(worst, func(a, b difference) int {
+		return cmp.Or(cmp.Compare(a.key.table, b.key.table), cmp.Compare(a.key.Bucket, b.key.Bucket), cmp.Compare(a.key.String(), b.key.String()))
+	})
+	for _, d := range worst {
+		r.res.Findings = append(r.res.Findings, Finding{
+			d.key.table.check(), int(d.key.lane), fmt.Sprintf("%s: the ledger has %s, the log %s", &d.key, &d.ledger, &d.log),
+		})
+	}
+	for _, c := range []string{checkCells, checkRollups, checkTallies} {
+		listed := int64(0)
+		for _, d := range worst {
+			if d.key.table.check() == c {
+				listed++
+			}
+		}
+		r.res.More += r.failed[c] - listed
+	}
+	r.details[checkCells] = fmt.Sprintf("%d minute cells equal the sums of the log", r.res.Cells)
+	r.details[checkRollups] = fmt.Sprintf("%d cells of occurred_15m, dim_15m, cells_15m and cells_1h", rollups)
+	r.details[checkTallies] = fmt.Sprintf("%d tallies", tallies)
+	return nil
+}
+
+// conservation: events of folded batches = verdicts = cells, in total and for each campaign.
+func (r *run) conservation() {
+	var cells wide
+	keys := slices.SortedFunc(maps.Keys(r.campaign), func(a, b campaignKey) int {
+		return cmp.Or(cmp.Compare(a.tenant, b.tenant), cmp.Compare(a.campaign, b.campaign))
+	})
+	for _, k := range keys {
+		s := r.campaign[k]
+		cells.add(s.cells)
+		if s.rows != s.cells || s.rows != s.occurred {
+			r.find(checkConservation, -1, "tenant %d campaign %d: %s events in the log, %s in cells, %s in occurred cells",
+				k.tenant, k.campaign, s.rows, s.cells, s.occurred)
+		}
+	}
+	if total, ok := cells.int64(); !ok || r.headers != r.verdicts || r.headers != total {
+		r.find(checkConservation, -1, "batches hold %d events, they have %d verdicts, the cells hold %s", r.headers, r.verdicts, cells)
+	}
+	r.details[checkConservation] = fmt.Sprintf("%d events = verdicts = cells, in total and for each of %d campaigns", r.headers, len(keys))
+}
+
+// compareRows compares the fingerprints, and looks at those that differ row by row.
+func (r *run) compareRows(ctx context.Context) error {
+	var bad []group
+	for k, p := range r.rows {
+		r.res.Rows += p.logRows
+		if !p.equal() {
+			bad = append(bad, k)
+		}
+	}
+	r.details[checkRows] = fmt.Sprintf("%d rows", r.res.Rows)
+	slices.SortFunc(bad, func(a, b group) int {
+		return cmp.Or(cmp.Compare(a.lane, b.lane), cmp.Compare(a.table, b.table), cmp.Compare(a.start, b.start))
+	})
+	for i, g := range bad {
+		if i >= maxFindings {
+			r.failed[checkRows] += int64(len(bad) - i)
+			r.res.More += int64(len(bad) - i)
+			break
+		}
+		p := r.rows[g]
+		first := g.start * groupSize
+		r.find(checkRows, int(g.lane), "%s of sequences %d to %d differ: %d rows in the log, %d in the ledger",
+			g.table, first, first+groupSize-1, p.logRows, p.ledgerRows)
+		if err := r.explainRows(ctx, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// control checks that the control stream is whole and that the ledger's projection is not ahead of it.
+func (r *run) control(ctx context.Context) error {
+	if r.opt.Control == nil {
+		return nil
+	}
+	st, err := r.opt.Control.State(ctx)
+	if err != nil {
+		return err
+	}
+	if st.Last > 0 && (st.First != 1 || st.Deleted > 0 || st.Lost > 0) {
+		r.find(checkControl, -1, "the control stream begins at %d with %d records missing and %d lost", st.First, st.Deleted, st.Lost)
+	}
+	n := uint64(0)
+	w := &walker{lane: &Lane{Number: -1, Stream: r.opt.Control}, pace: r.pace, bad: func(_ string, first, last uint64, err error) {
+		r.find(checkControl, -1, "records %d to %d: %v", first, last, err)
+	}}
+	if st.Last >= max(st.First, 1) {
+		err = w.read(ctx, st.First, st.Last, true, func(m *journal.Message) error {
+			n++
+			return w.pace.wait(ctx, len(m.Data))
+		})
+	}
+	if err != nil {
+		return err
+	}
+	if r.opt.Ledger != nil && r.projected > st.Last {
+		r.find(checkControl, -1, "the ledger shows control record %d, the stream ends at %d", r.projected, st.Last)
+	}
+	r.details[checkControl] = fmt.Sprintf("%d control records", n)
+	return nil
+}
+
+// ErrLedger is wrapped when the ledger cannot be read at all.
+var ErrLedger = errors.New("ledger cannot be read")
+
+// readLedger reads everything that is compared, in one snapshot, so that rows and positions belong together.
+func (r *run) readLedger(ctx context.Context) error {
+	if r.opt.Ledger == nil {
+		return nil
+	}
+	err := r.opt.Ledger.Snapshot(ctx, func(q ledger.Querier) error {
+		s := &ledgerReader{run: r, q: q}
+		return s.all(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrLedger, err)
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package verify
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"math/bits"
+	"strconv"
+
+	"github.com/zeebo/xxh3"
+
+	"milliard/internal/event"
+)
+
+// Rows of clicks and sales are compared by groups: for each stretch of sequences both sides keep the number of rows and
+// the sum of the rows' keyed 128-bit hashes, which does not depend on their order. Groups that differ are looked at row
+// by row.
+
+// rowTable is clicks or sales.
+type rowTable uint8
+
+const (
+	clicks rowTable = 1
+	sales  rowTable = 2
+)
+
+func (t rowTable) String() string {
+	if t == clicks {
+		return "clicks"
+	}
+	return "sales"
+}
+
+// groupSize is how many sequences make a group.
+const groupSize = 256
+
+type group struct {
+	table rowTable
+	lane  int32
+	start uint64 // sequence / groupSize
+}
+
+// print128 is the fingerprint of a group: log minus ledger.
+type print128 struct {
+	logRows, ledgerRows int64
+	hi, lo              uint64
+}
+
+func (p *print128) equal() bool { return p.logRows == p.ledgerRows && p.hi == 0 && p.lo == 0 }
+
+func (p *print128) plus(h xxh3.Uint128) {
+	var carry uint64
+	p.lo, carry = bits.Add64(p.lo, h.Lo, 0)
+	p.hi, _ = bits.Add64(p.hi, h.Hi, carry)
+	p.logRows++
+}
+
+func (p *print128) minus(h xxh3.Uint128) {
+	var borrow uint64
+	p.lo, borrow = bits.Sub64(p.lo, h.Lo, 0)
+	p.hi, _ = bits.Sub64(p.hi, h.Hi, borrow)
+	p.ledgerRows++
+}
+
+func (r *run) group(t rowTable, lane int32, seq uint64) *print128 {
+	k := group{t, lane, seq / groupSize}
+	p := r.rows[k]
+	if p == nil {
+		p = &print128{}
+		r.rows[k] = p
+	}
+	return p
+}
+
+// row is a click or a sale in the form in which both sides can be held against each other.
+type row struct {
+	seq  uint64
+	no   uint32
+	text []byte // every column, in order
+}
+
+func (r *row) hash(seed uint64) xxh3.Uint128 { return xxh3.Hash128Seed(r.text, seed) }
+
+// numbers appends the columns that are numbers.
+func (r *row) numbers(v ...int64) {
+	for _, x := range v {
+		r.text = binary.LittleEndian.AppendUint64(r.text, uint64(x))
+	}
+}
+
+func (r *row) texts(v ...string) {
+	for _, s := range v {
+		r.text = appendText(r.text, s)
+	}
+}
+
+func (r *row) start(seq uint64, no uint32) {
+	r.seq, r.no, r.text = seq, no, r.text[:0]
+	r.numbers(int64(seq), int64(no))
+}
+
+// clickRow makes the row that a click must have.
+func (r *row) click(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
+	r.start(seq, no)
+	r.numbers(e.Time, received, int64(e.Tenant), int64(e.Campaign), int64(e.Banner), int64(e.Affiliate), int64(class))
+	r.texts(idText(e.Click), clean(eventID(e)), clean(e.Country.String()), e.Device.String(), clean(string(e.Subs)))
+}
+
+// sale makes the row that a conversion must have.
+func (r *row) sale(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
+	r.start(seq, no)
+	r.numbers(e.ClickTime, e.Time, received, int64(e.Tenant), int64(e.Advertiser), int64(e.Campaign), int64(e.Banner),
+		int64(e.Affiliate), int64(e.Goal), int64(class), int64(e.Revenue), int64(e.Payout), int64(e.N), int64(e.Amount))
+	r.texts(idText(e.Click), clean(eventID(e)), clean(string(e.Order)), clean(string(e.Subs)))
+}
+
+// idText is a minted id as SQL writes a UUID, empty for none.
+func idText(id event.MintedID) string {
+	if id.IsZero() {
+		return ""
+	}
+	return id.String()
+}
+
+// eventID spells an event's id as its sender would.
+func eventID(e *event.Event) string {
+	switch e.Space {
+	case event.Minted:
+		return e.ID.String()
+	case event.Imported:
+		return hex.EncodeToString(e.Import[:]) + "/" + strconv.FormatUint(e.ID.Lo, 10)
+	default:
+		return string(e.Foreign)
+	}
+}

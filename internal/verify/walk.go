@@ -1,0 +1,348 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"milliard/internal/archive"
+	"milliard/internal/journal"
+)
+
+// batch is one message of the log, from wherever it was read.
+type batch struct {
+	seq      uint64
+	stamp    int64 // unix ns
+	logTime  int64 // as recorded; 0 when nobody has recorded it
+	header   journal.Header
+	hash     journal.Hash
+	judged   bool // classes are known
+	classes  []byte
+	blocks   []archive.Block // events
+	body     []byte          // of the other kinds
+	size     int
+	archived bool
+}
+
+// walker yields a lane's batches in order: from the archive what is sealed, else from the journal. What it cannot read
+// it reports to bad and skips.
+type walker struct {
+	lane     *Lane
+	archive  *archive.Archive
+	unsealed map[uint64]Verdicts
+	pace     *pace
+	each     func(b *batch) error
+	bad      func(check string, first, last uint64, err error)
+	segments int64
+}
+
+// walk yields the batches from..until.
+func (w *walker) walk(ctx context.Context, from, until uint64) error {
+	next := behind(w.lane.Gaps, from)
+	for next <= until {
+		s, ok, err := w.segment(next)
+		if err != nil {
+			return err
+		}
+		if ok {
+			next, err = w.fromArchive(ctx, s, next, until)
+		} else {
+			next, err = w.fromJournal(ctx, next, until)
+		}
+		if err != nil {
+			return err
+		}
+		next = behind(w.lane.Gaps, next)
+	}
+	return nil
+}
+
+// behind returns the first sequence from seq on that lies in no acknowledged gap.
+func behind(gaps []Gap, seq uint64) uint64 {
+	for _, g := range gaps { // in order
+		if g.First <= seq && seq <= g.Last {
+			seq = g.Last + 1
+		}
+	}
+	return seq
+}
+
+// segment returns the segment that holds seq.
+func (w *walker) segment(seq uint64) (archive.Segment, bool, error) {
+	segments, err := w.archive.Segments(w.lane.Number)
+	if err != nil {
+		return archive.Segment{}, false, err
+	}
+	for _, s := range segments {
+		if s.First <= seq && seq <= s.Last {
+			return s, true, nil
+		}
+	}
+	return archive.Segment{}, false, nil
+}
+
+// fromArchive yields the batches of one segment and returns the sequence behind it. Where the journal still holds them
+// too, both must agree.
+func (w *walker) fromArchive(ctx context.Context, s archive.Segment, from, until uint64) (uint64, error) {
+	batches, err := readSegment(w.archive, s)
+	if err != nil {
+		w.bad(checkArchive, from, min(s.Last, until), err)
+		return s.Last + 1, nil
+	}
+	w.segments++
+	both, err := w.journalHashes(ctx, from, min(s.Last, until))
+	if err != nil {
+		return 0, err
+	}
+	for i := range batches {
+		a := &batches[i]
+		if a.Seq < from || a.Seq > until {
+			continue
+		}
+		if h, ok := both[a.Seq]; ok && h != a.Hash {
+			w.bad(checkArchive, a.Seq, a.Seq, errors.New("journal and archive hold different batches"))
+		}
+		b := &batch{
+			seq: a.Seq, stamp: a.Stamp, logTime: a.LogTime, header: a.Header, hash: a.Hash, judged: true,
+			classes: a.Verdicts, archived: true, size: len(a.Message),
+		}
+		if b.header.Kind == journal.KindEvents {
+			b.blocks = a.Blocks
+		} else if len(a.Blocks) == 1 {
+			b.body = a.Blocks[0].Main
+		}
+		if err := w.each(b); err != nil {
+			return 0, err
+		}
+		if err := w.pace.wait(ctx, b.size); err != nil {
+			return 0, err
+		}
+	}
+	return s.Last + 1, nil
+}
+
+// readSegment reads a segment with its personal part, so that every message hashes to what was sealed.
+func readSegment(a *archive.Archive, s archive.Segment) ([]archive.Batch, error) {
+	batches, err := a.Read(s, true)
+	if err != nil {
+		return nil, err
+	}
+	for i := range batches {
+		// Open checks the checksum that the producer wrote: header and body belong together.
+		if _, _, err := journal.Open(batches[i].Message); err != nil {
+			return nil, fmt.Errorf("sequence %d: %w", batches[i].Seq, err)
+		}
+	}
+	return batches, nil
+}
+
+// journalHashes returns the hashes of those sequences that the journal holds as well. Trimming may go on meanwhile.
+func (w *walker) journalHashes(ctx context.Context, first, last uint64) (map[uint64]journal.Hash, error) {
+	if w.lane.Stream == nil {
+		return nil, nil
+	}
+	out := make(map[uint64]journal.Hash)
+	err := w.read(ctx, first, last, true, func(m *journal.Message) error {
+		out[m.Seq] = journal.HashOf(m.Data)
+		return w.pace.wait(ctx, len(m.Data))
+	})
+	return out, err
+}
+
+// read yields what the journal holds of first..last. With trimmed set, sequences below the journal's first are left out
+// in silence; every other one that is missing is reported.
+func (w *walker) read(ctx context.Context, first, last uint64, trimmed bool, each func(m *journal.Message) error) error {
+	for next := behind(w.lane.Gaps, first); next <= last; next = behind(w.lane.Gaps, next) {
+		st, err := w.lane.Stream.State(ctx)
+		if err != nil {
+			return err
+		}
+		if next < st.First {
+			if trimmed {
+				next = st.First
+				continue
+			}
+			return nil // the caller looks into the archive again
+		}
+		if next > st.Last {
+			w.bad(checkChain, next, last, fmt.Errorf("the journal ends at %d", st.Last))
+			return nil
+		}
+		got, err := w.readRun(ctx, next, min(last, st.Last), each)
+		if err == nil {
+			next = got
+			continue
+		}
+		if !errors.Is(err, journal.ErrGap) {
+			return err
+		}
+		if st, again := w.lane.Stream.State(ctx); again != nil || got < st.First {
+			next = got // trimmed under our feet
+			if again != nil {
+				return again
+			}
+			continue
+		}
+		if next, err = w.hole(ctx, got, last, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readRun reads on until last or an error and returns the next sequence.
+func (w *walker) readRun(ctx context.Context, next, last uint64, each func(m *journal.Message) error) (uint64, error) {
+	reader, err := w.lane.Stream.Read(ctx, next)
+	if err != nil {
+		return next, err
+	}
+	defer reader.Close()
+	for next <= last {
+		m, err := reader.Next(ctx)
+		if err != nil {
+			return next, err
+		}
+		if m.Seq != next {
+			return next, fmt.Errorf("%w: %d where %d was expected", journal.ErrGap, m.Seq, next)
+		}
+		if err := each(&m); err != nil {
+			return next, err
+		}
+		next++
+	}
+	return next, nil
+}
+
+// hole reports the missing sequences from first on and returns the next one to read, at most last+1.
+func (w *walker) hole(ctx context.Context, first, last uint64, each func(m *journal.Message) error) (uint64, error) {
+	for next := first; next <= last; next++ {
+		m, err := w.lane.Stream.Get(ctx, next)
+		switch {
+		case err == nil && next == first: // the reader was wrong, not the journal
+			return next + 1, each(&m)
+		case err == nil:
+			w.bad(checkChain, first, next-1, errors.New("missing or damaged in the journal"))
+			return next, nil
+		case !errors.Is(err, journal.ErrGap):
+			return next, err
+		}
+	}
+	w.bad(checkChain, first, last, errors.New("missing or damaged in the journal"))
+	return last + 1, nil
+}
+
+// fromJournal yields batches that are not sealed and returns the sequence behind the last one.
+func (w *walker) fromJournal(ctx context.Context, from, until uint64) (uint64, error) {
+	if w.lane.Stream == nil {
+		w.bad(checkArchive, from, until, errors.New("not in the archive"))
+		return until + 1, nil
+	}
+	next := from
+	err := w.read(ctx, from, until, false, func(m *journal.Message) error {
+		b, err := w.open(m)
+		next = m.Seq + 1
+		if err != nil {
+			w.bad(checkChain, m.Seq, m.Seq, err)
+			return nil
+		}
+		if err := w.each(b); err != nil {
+			return err
+		}
+		return w.pace.wait(ctx, b.size)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if next > until {
+		return next, nil
+	}
+	// What is left was trimmed, or is missing and has been reported.
+	if st, err := w.lane.Stream.State(ctx); err != nil || next >= st.First {
+		return until + 1, err
+	}
+	if _, sealed, err := w.segment(next); err != nil || sealed {
+		return next, err
+	}
+	st, err := w.lane.Stream.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	w.bad(checkArchive, next, min(until, st.First-1), errors.New("neither in the journal nor in the archive"))
+	return max(st.First, next+1), nil
+}
+
+// open checks a message and splits it.
+func (w *walker) open(m *journal.Message) (*batch, error) {
+	h, body, err := journal.Open(m.Data)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{seq: m.Seq, stamp: m.Stamp, header: h, hash: journal.HashOf(m.Data), size: len(m.Data)}
+	if v, ok := w.unsealed[m.Seq]; ok {
+		b.judged, b.logTime, b.classes = true, v.LogTime, v.Classes
+	}
+	if h.Kind != journal.KindEvents {
+		b.body = body
+		return b, nil
+	}
+	for {
+		main, personal, rest, ok, err := journal.NextBlock(body)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return b, nil
+		}
+		b.blocks = append(b.blocks, archive.Block{Main: main, Personal: personal})
+		body = rest
+	}
+}
+
+// pace keeps a run to a number of bytes per second, so that it takes little from those who count.
+type pace struct {
+	rate  int64
+	began time.Time
+	done  int64
+}
+
+func newPace(rate int64) *pace { return &pace{rate: rate, began: time.Now()} }
+
+// wait returns when n more bytes may be read.
+func (p *pace) wait(ctx context.Context, n int) error {
+	if p.rate <= 0 {
+		return ctx.Err()
+	}
+	p.done += int64(n)
+	ahead := time.Duration(float64(p.done)/float64(p.rate)*float64(time.Second)) - time.Since(p.began)
+	if ahead < 10*time.Millisecond {
+		return ctx.Err()
+	}
+	t := time.NewTimer(ahead)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// abut checks that a lane's segments follow each other.
+func abut(segments []archive.Segment, gaps []Gap, found func(text string)) {
+	next := uint64(1)
+	for _, s := range segments {
+		next = behind(gaps, next)
+		name := filepath.Base(s.Path)
+		switch {
+		case s.Last < s.First:
+			found(fmt.Sprintf("segment %s ends before it begins", name))
+		case s.First > next:
+			found(fmt.Sprintf("sequences %d to %d stand in no segment", next, s.First-1))
+		case s.First < next:
+			found(fmt.Sprintf("segment %s overlaps the one before, which ends at %d", name, next-1))
+		}
+		next = max(next, s.Last+1)
+	}
+}
