@@ -177,20 +177,30 @@ func (l *Lane) own(ctx context.Context) error {
 	l.wg.Go(func() { l.flushLoop(ctx) })
 	l.wg.Go(func() { l.keep(ctx) })
 	for {
-		m, ok, err := reader.TryNext()
-		if err == nil && !ok {
-			m, err = reader.Next(ctx)
-		}
+		m, _, err := l.next(ctx, reader, true)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("%w: read journal: %w", ErrHalt, err)
+			return err
 		}
 		if err := l.fold(ctx, &m); err != nil {
 			return err
 		}
 	}
+}
+
+// next takes the next message from the journal; without wait, only if it is here. It never skips.
+func (l *Lane) next(ctx context.Context, reader journal.Reader, wait bool) (m journal.Message, ok bool, err error) {
+	m, ok, err = reader.TryNext()
+	if err == nil && !ok && wait {
+		m, err = reader.Next(ctx)
+		ok = err == nil
+	}
+	if err != nil {
+		return m, false, fmt.Errorf("%w: read journal: %w", ErrHalt, err)
+	}
+	return m, ok, nil
 }
 
 // fold waits for room and folds one message.

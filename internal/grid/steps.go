@@ -3,7 +3,6 @@ package grid
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"time"
 
 	"milliard/internal/journal"
@@ -45,16 +44,16 @@ func (s *Steps) halted(err error) error {
 }
 
 // Fold folds the next message, if there is one and room for it, and says whether it did. An error halts the lane.
-func (s *Steps) Fold(context.Context) (bool, error) {
+func (s *Steps) Fold(ctx context.Context) (bool, error) {
 	s.l.mu.Lock()
 	crowded := s.l.crowdedLocked()
 	s.l.mu.Unlock()
 	if crowded {
 		return false, nil
 	}
-	m, ok, err := s.reader.TryNext()
+	m, ok, err := s.l.next(ctx, s.reader, false)
 	if err != nil {
-		return false, s.halted(fmt.Errorf("%w: read journal: %w", ErrHalt, err))
+		return false, s.halted(err)
 	}
 	if !ok {
 		return false, nil

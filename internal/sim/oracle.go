@@ -153,7 +153,7 @@ func (o *oracle) committed(g *ledger.Generation) {
 	case g.Epoch < c.epoch:
 		o.w.broken("ONE-WRITER", "lane %d: epoch %d commits after %d", g.Lane, g.Epoch, c.epoch)
 	}
-	if text := o.models[g.Lane].differs(g); text != "" {
+	if text := o.models[g.Lane].differs(g, true); text != "" {
 		o.w.broken("FOLD", "lane %d: %s", g.Lane, text)
 	}
 	c.at, c.epoch = g.To, g.Epoch
@@ -239,7 +239,7 @@ func (o *oracle) watch() {
 		if g.From.Seq != at.Seq {
 			continue
 		}
-		if text := o.models[own.lane].differs(g); text != "" {
+		if text := o.models[own.lane].differs(g, false); text != "" {
 			w.broken("LIVE", "lane %d: %s", own.lane, text)
 		}
 		at = g.To
