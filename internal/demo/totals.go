@@ -50,7 +50,7 @@ func (t *totals) print(ctx context.Context) {
 		return // it is only half a line
 	}
 	if t.c.Terminal {
-		_, _ = fmt.Fprintf(t.c.Out, "\r%s\x1b[K", line) // a closed output ends nothing
+		_, _ = fmt.Fprintf(t.c.Out, "\r\x1b[?7l%s\x1b[K\x1b[?7h", line) // cut at the right edge; a closed output ends nothing
 		return
 	}
 	_, _ = fmt.Fprintln(t.c.Out, line)
