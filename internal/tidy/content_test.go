@@ -38,6 +38,27 @@ func TestNothingNamesThisMachine(t *testing.T) {
 	}
 }
 
+// TestDocumentsLinkToWhatThereIs: a link to a file of ours must lead to it.
+func TestDocumentsLinkToWhatThereIs(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
+	tr := loadTree(t)
+	for _, path := range tr.all {
+		if filepath.Ext(path) != ".md" {
+			continue
+		}
+		text, _ := readText(t, tr, path)
+		for _, hit := range link.FindAllSubmatch(text, -1) {
+			target := string(hit[1])
+			if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(tr.root, filepath.Dir(path), target)); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", path, target)
+			}
+		}
+	}
+}
+
 // TestNoLargeFiles: what is large is built, or does not belong here.
 func TestNoLargeFiles(t *testing.T) {
 	const maxBytes = 1 << 20

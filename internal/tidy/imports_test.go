@@ -66,6 +66,7 @@ func layers() map[string]int {
 		"internal/demo":   outside,
 		"cmd/milliard":    outside,
 		"smoke":           outside,
+		"bench":           outside,
 		"faults":          outside,
 	}
 }
