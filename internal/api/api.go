@@ -5,7 +5,10 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"strconv"
+	"strings"
 )
 
 // FieldError is a client's mistake: which field, and what is wrong with it.
@@ -39,4 +42,24 @@ func WriteError(w http.ResponseWriter, status int, code string, err error) {
 		body["code"], body["field"], body["message"] = "bad_request", fe.Field, fe.Msg
 	}
 	WriteJSON(w, status, map[string]any{"error": body})
+}
+
+// bodyError says which field of a JSON body is wrong. What the decoder says of itself (Go types) is nobody's business.
+func bodyError(err error) error {
+	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		field := te.Field
+		if field == "" {
+			field = "body"
+		}
+		return &FieldError{Field: field, Msg: "has the wrong type: " + te.Value}
+	}
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if name, err := strconv.Unquote(quoted); err == nil {
+			return &FieldError{Field: name, Msg: "unknown field"}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return &FieldError{Field: "body", Msg: "is empty"}
+	}
+	return &FieldError{Field: "body", Msg: err.Error()}
 }

@@ -363,10 +363,7 @@ func decodeBody(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return &FieldError{Field: te.Field, Msg: "has the wrong type: " + te.Value}
-		}
-		return &FieldError{Field: "body", Msg: err.Error()}
+		return bodyError(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return &FieldError{Field: "body", Msg: "text after its end"}

@@ -277,7 +277,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) bool {
 	case errors.As(err, &tooLarge):
 		WriteError(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Errorf("the body is larger than %d bytes", limit))
 	default:
-		WriteError(w, http.StatusBadRequest, "bad_request", fmt.Errorf("read body: %w", err))
+		WriteError(w, http.StatusBadRequest, "bad_request", bodyError(err))
 	}
 	return false
 }
