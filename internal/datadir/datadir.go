@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -74,7 +75,7 @@ func Open(path string, lanes int, now time.Time) (*Dir, error) {
 	fresh := errors.Is(statErr, fs.ErrNotExist)
 	if fresh {
 		for _, e := range entries {
-			if e.Name() != lockFile && e.Name() != masterFile && !strings.HasSuffix(e.Name(), ".tmp") && e.Name() != "lost+found" {
+			if e.Name() != lockFile && e.Name() != masterFile && e.Name() != minterFile && !strings.HasSuffix(e.Name(), ".tmp") && e.Name() != "lost+found" {
 				return nil, fmt.Errorf("%w: %s holds %q but no %s", ErrForeign, path, e.Name(), installFile)
 			}
 		}
@@ -133,6 +134,10 @@ func (d *Dir) create(lanes int, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", installFile, err)
 	}
+	// First, so that an installation is never without it: NextMinter does not begin again by itself.
+	if err := durable.WriteFile(d.Join(minterFile), minterText(0)); err != nil {
+		return fmt.Errorf("write minter number: %w", err)
+	}
 	return durable.WriteFile(filepath.Join(d.Path, installFile), append(body, '\n'))
 }
 
@@ -169,27 +174,43 @@ func (d *Dir) Close() error {
 // Join returns a path below the directory.
 func (d *Dir) Join(elem ...string) string { return filepath.Join(append([]string{d.Path}, elem...)...) }
 
-// NextMinter returns a minter number that this installation has never used, and remembers it durably first.
+// NextMinter returns a minter number that this installation has never used, and remembers it durably first. Without the
+// file it refuses: numbers from 1 again would give out ids that have been counted, and new events would be duplicates.
 func (d *Dir) NextMinter() (uint32, error) {
-	var n uint64
-	body, err := os.ReadFile(d.Join(minterFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return 0, fmt.Errorf("read minter number: %w", err)
-	default:
-		if n, err = strconv.ParseUint(strings.TrimSpace(string(body)), 10, 32); err != nil {
-			return 0, fmt.Errorf("minter number: %w", err)
-		}
+	n, err := d.lastMinter()
+	if err != nil {
+		return 0, fmt.Errorf("%w: ids must not be given out twice; restore %s, or write into it a number above the number of starts so far",
+			err, d.Join(minterFile))
 	}
 	n++
 	if n >= 1<<24 {
 		return 0, errors.New("minter numbers are used up: start a new data directory")
 	}
-	if err := durable.WriteFile(d.Join(minterFile), []byte(strconv.FormatUint(n, 10)+"\n")); err != nil {
+	if err := durable.WriteFile(d.Join(minterFile), minterText(n)); err != nil {
 		return 0, fmt.Errorf("write minter number: %w", err)
 	}
 	return uint32(n), nil
+}
+
+func (d *Dir) lastMinter() (uint64, error) {
+	body, err := os.ReadFile(d.Join(minterFile))
+	if err != nil {
+		return 0, fmt.Errorf("read minter number: %w", err)
+	}
+	line, whole := strings.CutSuffix(string(body), "\n")
+	number, _, checked := strings.Cut(line, " ")
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || !whole || checked && string(minterText(n)) != string(body) {
+		return 0, errors.New("the minter number is damaged")
+	}
+	return n, nil
+}
+
+// minterText is the file: the number and its CRC-32C, because a smaller number would be as good as none. Files from
+// before the check hold the number alone, and an operator may write one so.
+func minterText(n uint64) []byte {
+	number := strconv.FormatUint(n, 10)
+	return fmt.Appendf(nil, "%s %08x\n", number, crc32.Checksum([]byte(number), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // MasterKey returns the key that seals secrets: from value (base64 or hex, 32 bytes) or file when given, else from

@@ -72,6 +72,40 @@ func TestMinterNumbersNeverRepeat(t *testing.T) {
 	}
 }
 
+func TestADamagedMinterNumberIsRefused(t *testing.T) {
+	whole := string(minterText(12))
+	for name, content := range map[string]string{
+		"lost": "", "another number": strings.Replace(whole, "12", "11", 1), "cut": whole[:1], "cut after the number": whole[:2],
+		"cut in the check": whole[:len(whole)-2], "text": "x\n", "no number": "\n",
+	} {
+		path := filepath.Join(t.TempDir(), "data")
+		d := open(t, path, 0)
+		if _, err := d.NextMinter(); err != nil {
+			t.Fatal(err)
+		}
+		err := os.WriteFile(d.Join(minterFile), []byte(content), 0o600)
+		if name == "lost" {
+			err = os.Remove(d.Join(minterFile))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := d.NextMinter(); err == nil || !strings.Contains(err.Error(), minterFile) {
+			t.Errorf("%s: minter %d, %v", name, n, err)
+		}
+	}
+}
+
+func TestAnEarlierMinterFileIsRead(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "data"), 0)
+	if err := os.WriteFile(d.Join(minterFile), []byte("12\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.NextMinter(); n != 13 || err != nil {
+		t.Fatal(n, err)
+	}
+}
+
 func TestMasterKey(t *testing.T) {
 	d := open(t, filepath.Join(t.TempDir(), "data"), 0)
 	made, fresh, err := d.MasterKey("", "")
