@@ -116,9 +116,9 @@ func (r *run) replayAndKill(ctx context.Context, want *adsLog) error {
 	// Another place in every run: what survives one instant may not survive the next.
 	enough := want.rows/8 + rand.Int64N(want.rows/4)
 	for {
-		s, err := readState(ctx, r.api.sql)
-		if err == nil && s.sum() >= enough {
-			r.say("  kill -9 after %d events in SQL", s.sum())
+		counted, err := r.counted(ctx)
+		if err == nil && counted >= enough {
+			r.say("  kill -9 after %d events", counted)
 			break
 		}
 		select {
@@ -126,7 +126,7 @@ func (r *run) replayAndKill(ctx context.Context, want *adsLog) error {
 			return errors.Join(errors.New("the replay ended before the server was killed"), replay.err, errors.New(replay.tail()))
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 	if err := r.server.kill(); err != nil {
@@ -136,6 +136,23 @@ func (r *run) replayAndKill(ctx context.Context, want *adsLog) error {
 		return err
 	}
 	return replay.wait(ctx)
+}
+
+// counted asks the live counters, which are ahead of SQL, how far the replay is.
+func (r *run) counted(ctx context.Context) (int64, error) {
+	values, err := r.api.counters(ctx, adsTenant, []kind{{"impression", "valid"}, {"click", "valid"}})
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for _, v := range values {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // adsTotals compares days and spend with the file.
