@@ -60,6 +60,14 @@ type Config struct {
 	Version   string           `kong:"-"`
 	LogTo     io.Writer        `kong:"-"` // default os.Stderr
 	Clock     func() time.Time `kong:"-"` // default time.Now
+	Without   Parts            `kong:"-"` // of benchmarks
+}
+
+// Parts of the promise that a benchmark switches off, to see what each costs. No command has a flag for them.
+type Parts struct {
+	Sync   bool // answer before the fsync
+	Dedupe bool // look nothing up and remember no id
+	Grid   bool // make events durable and count nothing
 }
 
 // Default returns a configuration with every default filled in.

@@ -150,7 +150,7 @@ func (s *Server) openDir(context.Context) error {
 func (s *Server) openJournal(ctx context.Context) error {
 	j, err := jet.Open(ctx, jet.Options{
 		Dir: s.dir.Join("journal"), MaxBytes: s.cfg.JournalBytes, InstallID: s.dir.Install.ID,
-		Lanes: s.dir.Install.Lanes, Log: s.log, Metrics: s.registry,
+		Lanes: s.dir.Install.Lanes, Log: s.log, Metrics: s.registry, NoSync: s.cfg.Without.Sync,
 	})
 	if err != nil {
 		return err
@@ -204,6 +204,9 @@ func (s *Server) startGrid(ctx context.Context) error {
 	metrics := grid.NewMetrics(s.registry)
 	configs := make([]grid.LaneConfig, 0, len(s.streams))
 	for lane, stream := range s.streams {
+		if s.cfg.Without.Grid {
+			break
+		}
 		name := stream.Name()
 		configs = append(configs, grid.LaneConfig{
 			Options: s.gridOptions(lane),
@@ -230,7 +233,7 @@ func (s *Server) gridOptions(lane int) grid.Options {
 		Window: s.cfg.Window, WindowIDs: s.cfg.WindowIDs, SealBytes: s.cfg.SealBytes, SealSpan: s.cfg.SealSpan,
 	}
 	o := set.Grid(lane, s.dir.Install.SeedValue())
-	o.MinuteCells = s.cfg.DirtyCells
+	o.MinuteCells, o.NoDuplicates = s.cfg.DirtyCells, s.cfg.Without.Dedupe
 	return o
 }
 
@@ -321,6 +324,9 @@ func reachable(a net.Addr) string {
 
 // Control gives tests and the demo the catalog.
 func (s *Server) Control() *control.Control { return s.control }
+
+// Lanes gives benchmarks the way into the journal that the doors use.
+func (s *Server) Lanes() *journal.Lanes { return s.lanes }
 
 // Flushed waits until everything that is durable now is in the ledger.
 func (s *Server) Flushed(ctx context.Context) error { return s.grid.Flushed(ctx) }

@@ -32,6 +32,7 @@ type Options struct {
 	Lanes     int                   // lane streams that share MaxBytes; default 1
 	Log       *slog.Logger          // default: none
 	Metrics   prometheus.Registerer // default: none
+	NoSync    bool                  // acknowledge before the fsync: only to measure what it costs
 }
 
 const (
@@ -105,7 +106,7 @@ func (j *Journal) start(ctx context.Context) (err error) {
 		NoSigs:                 true,
 		JetStream:              true,
 		StoreDir:               filepath.Join(j.opt.Dir, "store"),
-		SyncAlways:             true, // an acknowledgement means fsynced
+		SyncAlways:             !j.opt.NoSync, // an acknowledgement means fsynced
 		SyncInterval:           30 * time.Second,
 		JetStreamMaxStore:      noStoreLimit,
 		JetStreamMaxMemory:     64 << 20,
