@@ -47,6 +47,14 @@ type Install struct {
 	Seed    string    `json:"seed"`  // 16 hex digits: seed of the keyed hashes
 	Lanes   int       `json:"lanes"` // fixed
 	Created time.Time `json:"created"`
+	Sum     string    `json:"sum,omitempty"` // CRC-32C of the above, see check; none in directories from before it
+}
+
+// check is what Sum must be. A flipped bit in the seed would make every keyed hash another one, so that what was
+// counted before would be counted again, and nothing else would notice.
+func (i *Install) check() string {
+	text := fmt.Sprintf("%d %s %s %d %d", i.Version, i.ID, i.Seed, i.Lanes, i.Created.UnixNano())
+	return fmt.Sprintf("%08x", crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // SeedValue returns the seed of the keyed hashes.
@@ -60,6 +68,7 @@ type Dir struct {
 	Path    string
 	Install Install
 	lock    *os.File
+	opened  time.Time
 }
 
 // Open takes the directory, creating it when it is missing or empty.
@@ -84,7 +93,7 @@ func Open(path string, lanes int, now time.Time) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{Path: path, lock: lock}
+	d := &Dir{Path: path, lock: lock, opened: now}
 	if fresh {
 		err = d.create(lanes, now)
 	} else {
@@ -130,6 +139,7 @@ func (d *Dir) create(lanes int, now time.Time) error {
 		Seed:  fmt.Sprintf("%016x", binary.LittleEndian.Uint64(b[16:])),
 		Lanes: max(lanes, 1), Created: now.UTC(),
 	}
+	d.Install.Sum = d.Install.check()
 	body, err := json.MarshalIndent(d.Install, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", installFile, err)
@@ -155,6 +165,9 @@ func (d *Dir) load(lanes int) error {
 	if d.Install.Version != formatVersion {
 		return fmt.Errorf("%w: it has %d, this program reads %d", ErrVersion, d.Install.Version, formatVersion)
 	}
+	if d.Install.Sum != "" && d.Install.Sum != d.Install.check() {
+		return fmt.Errorf("%w: %s is damaged: its checksum is not that of its content; restore it", ErrForeign, d.Join(installFile))
+	}
 	if lanes != 0 && lanes != d.Install.Lanes {
 		return fmt.Errorf("the number of lanes is fixed at %d when the directory is created; %d was asked for", d.Install.Lanes, lanes)
 	}
@@ -174,6 +187,13 @@ func (d *Dir) Close() error {
 // Join returns a path below the directory.
 func (d *Dir) Join(elem ...string) string { return filepath.Join(append([]string{d.Path}, elem...)...) }
 
+// minterEpoch is where minter numbers begin: they are at least the minutes since. A directory that is restored from a
+// backup holds a number that was used after the backup was made, and tags minted with it are out there; the clock is
+// past it. 24 bits last until 2057.
+//
+//nolint:gochecknoglobals // a constant that Go cannot spell
+var minterEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // NextMinter returns a minter number that this installation has never used, and remembers it durably first. Without the
 // file it refuses: numbers from 1 again would give out ids that have been counted, and new events would be duplicates.
 func (d *Dir) NextMinter() (uint32, error) {
@@ -182,7 +202,7 @@ func (d *Dir) NextMinter() (uint32, error) {
 		return 0, fmt.Errorf("%w: ids must not be given out twice; restore %s, or write into it a number above the number of starts so far",
 			err, d.Join(minterFile))
 	}
-	n++
+	n = max(n+1, uint64(max(0, d.opened.Sub(minterEpoch)/time.Minute)))
 	if n >= 1<<24 {
 		return 0, errors.New("minter numbers are used up: start a new data directory")
 	}

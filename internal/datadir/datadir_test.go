@@ -3,6 +3,7 @@ package datadir
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,10 +99,11 @@ func TestADamagedMinterNumberIsRefused(t *testing.T) {
 
 func TestAnEarlierMinterFileIsRead(t *testing.T) {
 	d := open(t, filepath.Join(t.TempDir(), "data"), 0)
-	if err := os.WriteFile(d.Join(minterFile), []byte("12\n"), 0o600); err != nil {
+	const ahead = 1 << 23 // of the clock
+	if err := os.WriteFile(d.Join(minterFile), fmt.Appendf(nil, "%d\n", ahead), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := d.NextMinter(); n != 13 || err != nil {
+	if n, err := d.NextMinter(); n != ahead+1 || err != nil {
 		t.Fatal(n, err)
 	}
 }
@@ -128,5 +130,76 @@ func TestMasterKey(t *testing.T) {
 	}
 	if _, _, err := d.MasterKey("", "/does/not/exist"); err == nil {
 		t.Error("a missing file was taken")
+	}
+}
+
+func TestADamagedIdentityIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d := open(t, path, 2)
+	d.Close()
+	file := filepath.Join(path, installFile)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range whole {
+		for bit := range 8 {
+			spoilt := append([]byte(nil), whole...)
+			spoilt[i] = b ^ 1<<bit
+			if err := os.WriteFile(file, spoilt, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			again, err := Open(path, 0, time.Now())
+			if err != nil {
+				continue
+			}
+			// A flip in the layout, or in what guards the rest, may go unseen: the identity is what it was.
+			if again.Install.ID != d.Install.ID || again.Install.Seed != d.Install.Seed || again.Install.Lanes != 2 {
+				t.Errorf("bit %d of byte %d (%q): %+v, was %+v", bit, i, whole[max(0, i-8):i+1], again.Install, d.Install)
+			}
+			again.Close()
+		}
+	}
+}
+
+func TestAnIdentityFromBeforeTheCheckIsRead(t *testing.T) {
+	path := t.TempDir()
+	old := `{"version":1,"id":"000102030405060708090a0b0c0d0e0f","seed":"0011223344556677","lanes":1,"created":"2026-01-01T00:00:00Z"}`
+	if err := os.WriteFile(filepath.Join(path, installFile), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d := open(t, path, 0); d.Install.SeedValue() != 0x11223344556677 {
+		t.Fatalf("%+v", d.Install)
+	}
+}
+
+// TestAnOlderMinterNumberIsNoTrap: a directory restored from a backup holds a number that was used since. Tags minted
+// with it are out there; to mint the same ids again would make new events duplicates.
+func TestAnOlderMinterNumberIsNoTrap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	backup := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	used := make(map[uint32]bool)
+	for i := range 50 { // the days after the backup was made, restarted now and then
+		d, err := Open(path, 0, backup.Add(time.Duration(i)*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := d.NextMinter()
+		if err != nil || used[n] {
+			t.Fatalf("minter %d, %v", n, err)
+		}
+		used[n] = true
+		d.Close()
+	}
+	if err := os.WriteFile(filepath.Join(path, minterFile), minterText(1), 0o600); err != nil { // restored
+		t.Fatal(err)
+	}
+	d, err := Open(path, 0, backup.Add(50*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if n, err := d.NextMinter(); err != nil || used[n] {
+		t.Fatalf("minter %d was used after the backup, %v", n, err)
 	}
 }
