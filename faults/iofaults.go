@@ -123,7 +123,7 @@ func (a *arena) fail(ctx context.Context, f failure, rnd *rand.Rand, r *result) 
 		return err
 	}
 	began := time.Now()
-	if err := a.p.await(ctx, 4*time.Second, "/readyz"); err != nil && ctx.Err() != nil {
+	if err := a.p.await(ctx, 4*time.Second, "/readyz?part=all"); err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if a.p.cmd != nil {
@@ -191,7 +191,7 @@ func (a *arena) explained(ctx context.Context, t *tracer, r *result) {
 	if !lane || a.p.cmd == nil || exited(a.p) {
 		return
 	}
-	if err := a.p.probe(ctx, "/readyz"); err == nil {
+	if err := a.p.probe(ctx, "/readyz"); err == nil { // the doors need the journal
 		r.Wrong++
 		r.note("wrong: a lane's write failed and /readyz says that all is well")
 	}

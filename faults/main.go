@@ -73,6 +73,7 @@ func tiers() []tier {
 	return []tier{
 		{"t2", "kill -9 under load, at random instants and at every named place", runKills},
 		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO},
+		{"t5", "damaged, missing and older files of a stopped directory", runCorruption},
 	}
 }
 
@@ -81,7 +82,7 @@ func faults(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
 	flags.IntVar(&b.opt.cycles, "cycles", 0, "cycles of the tier; 0: as many as quick or full say, -1: none")
 	flags.IntVar(&b.opt.each, "each", 0, "cycles at each named place; 0: as quick or full say, -1: none")
-	flags.StringVar(&b.opt.point, "point", "", "t2: only this named place")
+	flags.StringVar(&b.opt.point, "point", "", "t2: only this named place; t5: only this kind of damage")
 	flags.Uint64Var(&b.opt.seed, "seed", uint64(time.Now().UnixNano()), "of what is random")
 	flags.StringVar(&b.opt.work, "work", os.TempDir(), "where data directories are made")
 	flags.StringVar(&b.opt.clients, "clients", "/dev/shm", "where clients' logs are kept: another disk than -work")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,75 +98,112 @@ type lastBatch struct {
 	hash    journal.Hash
 }
 
-// readLog reads archive and journal of a directory that no process holds.
-func readLog(ctx context.Context, data string, names map[event.CampaignID]string) (*logTruth, error) {
-	t := &logTruth{
-		ids: map[string]int{}, valid: map[string]int{}, cells: map[cellKey]count{}, last: map[int]uint64{}, names: names,
-	}
-	var install struct {
-		ID    string `json:"id"`
-		Lanes int    `json:"lanes"`
-	}
+// message is one batch as it stands in archive or journal.
+type message struct {
+	data     []byte
+	verdicts []byte // of a sealed one
+}
+
+// rawLog is every batch of every lane, from sequence 1 on.
+type rawLog map[int][]message
+
+// install is what the program has written about its directory.
+type install struct {
+	ID    string `json:"id"`
+	Lanes int    `json:"lanes"`
+}
+
+// readRaw reads archive and journal of a directory that no process holds. What base has is not read again. problems are
+// holes and differences; an error means that something cannot be read at all.
+func readRaw(ctx context.Context, data string, base rawLog) (log rawLog, problems []string, err error) {
+	var in install
 	raw, err := os.ReadFile(filepath.Join(data, "install.json"))
 	if err == nil {
-		err = json.Unmarshal(raw, &install)
+		err = json.Unmarshal(raw, &in)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read install.json: %w", err)
+		return nil, nil, fmt.Errorf("read install.json: %w", err)
 	}
 	store, err := archive.Open(filepath.Join(data, "archive"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	j, err := jet.Open(ctx, jet.Options{
-		Dir: filepath.Join(data, "journal"), MaxBytes: 1 << 30, InstallID: install.ID, Lanes: install.Lanes,
+		Dir: filepath.Join(data, "journal"), MaxBytes: 1 << 30, InstallID: in.ID, Lanes: in.Lanes,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for lane := range install.Lanes {
-		if err = t.lane(ctx, lane, store, j); err != nil {
+	log = rawLog{}
+	for lane := range in.Lanes {
+		l := rawLane{lane: lane, batches: slices.Clone(base[lane]), base: uint64(len(base[lane]))}
+		if err = l.sealed(store); err == nil {
+			err = l.tail(ctx, j)
+		}
+		if err != nil {
 			err = fmt.Errorf("lane %d: %w", lane, err)
 			break
 		}
+		log[lane] = l.batches
+		problems = append(problems, l.problems...)
 	}
-	return t, errors.Join(err, j.Close(ctx))
+	return log, problems, errors.Join(err, j.Close(ctx))
 }
 
-// lane walks through one lane from its first batch to its last: what is sealed from the archive, the rest from the journal.
-func (t *logTruth) lane(ctx context.Context, lane int, store *archive.Archive, j journal.Journal) error {
-	segments, err := store.Segments(lane)
+type rawLane struct {
+	lane     int
+	batches  []message
+	base     uint64
+	problems []string
+}
+
+func (l *rawLane) problem(format string, args ...any) {
+	l.problems = append(l.problems, fmt.Sprintf("lane %d: ", l.lane)+fmt.Sprintf(format, args...))
+}
+
+// put adds the next batch, or compares one that is known already.
+func (l *rawLane) put(seq uint64, m message, where string) {
+	switch n := uint64(len(l.batches)); {
+	case seq <= n && !bytes.Equal(l.batches[seq-1].data, m.data):
+		l.problem("batch %d in the %s is not the one that was stored", seq, where)
+	case seq <= n:
+		if m.verdicts != nil {
+			l.batches[seq-1].verdicts = m.verdicts
+		}
+	case seq == n+1:
+		l.batches = append(l.batches, m)
+	default:
+		l.problem("batches %d to %d are missing before the %s", n+1, seq-1, where)
+		for uint64(len(l.batches)) < seq-1 {
+			l.batches = append(l.batches, message{})
+		}
+		l.batches = append(l.batches, m)
+	}
+}
+
+func (l *rawLane) sealed(store *archive.Archive) error {
+	segments, err := store.Segments(l.lane)
 	if err != nil {
 		return err
 	}
-	seq := uint64(0)
-	marks := map[journal.Incarnation]lastBatch{}
-	hashes := map[uint64]journal.Hash{}
 	for _, s := range segments {
+		if s.Last <= l.base {
+			continue
+		}
 		batches, err := store.Read(s, true)
 		if err != nil {
 			return err
 		}
 		for i := range batches {
-			b := &batches[i]
-			if b.Seq != seq+1 {
-				t.problem("lane %d: sealed batch %d follows %d", lane, b.Seq, seq)
-			}
-			seq = b.Seq
-			hashes[seq] = b.Hash
-			if err := t.batch(lane, seq, b.Message, b.Verdicts, marks); err != nil {
-				return err
-			}
+			l.put(batches[i].Seq, message{batches[i].Message, batches[i].Verdicts}, "archive")
 		}
 	}
-	return t.tail(ctx, lane, j, seq, marks, hashes)
+	return nil
 }
 
-func (t *logTruth) tail(
-	ctx context.Context, lane int, j journal.Journal, seq uint64, marks map[journal.Incarnation]lastBatch, hashes map[uint64]journal.Hash,
-) error {
-	stream, err := j.Stream(fmt.Sprintf("lane-%d", lane))
+func (l *rawLane) tail(ctx context.Context, j journal.Journal) error {
+	stream, err := j.Stream(fmt.Sprintf("lane-%d", l.lane))
 	if err != nil {
 		return err
 	}
@@ -172,38 +211,52 @@ func (t *logTruth) tail(
 	if err != nil {
 		return err
 	}
-	if st.Deleted > 0 || st.Lost > 0 {
-		t.problem("lane %d: the journal misses %d inside and has lost %d", lane, st.Deleted, st.Lost)
+	if st.Last < l.base {
+		l.problem("the journal ends at %d, it had %d", st.Last, l.base)
 	}
-	if st.First > seq+1 {
-		t.problem("lane %d: journal begins at %d, archive ends at %d", lane, st.First, seq)
-		seq = st.First - 1
+	from := max(st.First, l.base+1)
+	if l.base == 0 && (st.Deleted > 0 || st.Lost > 0) {
+		l.problem("the journal misses %d inside and has lost %d", st.Deleted, st.Lost)
 	}
-	if st.First <= st.Last {
-		reader, err := stream.Read(ctx, st.First)
+	if from > st.Last {
+		return nil
+	}
+	reader, err := stream.Read(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = reader.Close() }() // it was only read
+	for at := from; at <= st.Last; at++ {
+		m, err := reader.Next(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("sequence %d: %w", at, err)
 		}
-		defer func() { _ = reader.Close() }() // it was only read
-		for at := st.First; at <= st.Last; at++ {
-			m, err := reader.Next(ctx)
-			if err != nil {
-				return fmt.Errorf("sequence %d: %w", at, err)
-			}
-			if at <= seq { // stands in both
-				if h, ok := hashes[at]; ok && h != journal.HashOf(m.Data) {
-					t.problem("lane %d: batch %d is another one in archive and journal", lane, at)
-				}
-				continue
-			}
-			if err := t.batch(lane, at, m.Data, nil, marks); err != nil {
-				return err
-			}
-		}
-		seq = max(seq, st.Last)
+		l.put(at, message{data: m.Data}, "journal")
 	}
-	t.last[lane] = seq
 	return nil
+}
+
+// truthOf folds a log up to a position per lane (nil: all of it) by the few rules that these clients' events need.
+func truthOf(log rawLog, names map[event.CampaignID]string, upTo map[int]uint64) (*logTruth, error) {
+	t := &logTruth{
+		ids: map[string]int{}, valid: map[string]int{}, cells: map[cellKey]count{}, last: map[int]uint64{}, names: names,
+	}
+	for lane, batches := range log {
+		marks := map[journal.Incarnation]lastBatch{}
+		for i, m := range batches {
+			if upTo != nil && uint64(i) >= upTo[lane] {
+				break
+			}
+			if m.data == nil {
+				continue // a hole: reported where it was found
+			}
+			if err := t.batch(lane, uint64(i+1), m.data, m.verdicts, marks); err != nil {
+				return nil, fmt.Errorf("lane %d: %w", lane, err)
+			}
+			t.last[lane] = uint64(i + 1)
+		}
+	}
+	return t, nil
 }
 
 // batch counts one batch. Its chain is checked with code of its own.
@@ -398,6 +451,11 @@ func (t *ledgerTruth) read(ctx context.Context, db *sql.DB) error {
 
 // judge compares clients, log and ledger of a directory that was stopped in order.
 func judge(ctx context.Context, data, clientLogPath string) (*finding, error) {
+	return judgeOn(ctx, data, clientLogPath, nil)
+}
+
+// judgeOn does so where the first part of the log is known from before something was broken.
+func judgeOn(ctx context.Context, data, clientLogPath string, base rawLog) (*finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	clients, err := readClientLog(clientLogPath)
@@ -408,14 +466,18 @@ func judge(ctx context.Context, data, clientLogPath string) (*finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := readLog(ctx, data, books.names)
+	raw, problems, err := readRaw(ctx, data, base)
+	if err != nil {
+		return nil, err
+	}
+	log, err := truthOf(raw, books.names, nil)
 	if err != nil {
 		return nil, err
 	}
 	f := &finding{Batches: log.batches, Events: log.events}
 	f.ids(clients, log)
 	f.sums(log, books)
-	for _, p := range log.problems {
+	for _, p := range append(problems, log.problems...) {
 		f.Wrong++
 		f.note("log: %s", p)
 	}

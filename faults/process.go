@@ -99,7 +99,7 @@ func (p *process) start(ctx context.Context, within time.Duration) error {
 	if err := p.spawn(); err != nil {
 		return err
 	}
-	return p.await(ctx, within, "/readyz")
+	return p.await(ctx, within, "/readyz?part=all")
 }
 
 // await waits until a path of the admin side answers 200.
