@@ -322,13 +322,12 @@ func believable(e *event.Event) bool {
 		e.Amount <= maxMicros && e.Amount >= -maxMicros
 }
 
-// seen says whether one of the event's ids was used before. A conversion with an order or a click is remembered for
-// ever by that; everything else by its id.
+// seen says whether the event's identity was used before. A conversion with an order, or with nothing but its click and
+// goal, is identified by that alone: its slot is that of the order or click, so no other id of it could be looked up
+// where it was claimed. Everything else is identified by its id.
 func (s *State) seen(e *event.Event) bool {
-	if e.Type == event.Conversion {
-		if h, ok := s.saleHash(e); ok && s.orders.Seen(h) {
-			return true
-		}
+	if h, ok := s.saleHash(e); ok {
+		return s.orders.Seen(h)
 	}
 	switch e.Space {
 	case event.Minted:
@@ -341,10 +340,9 @@ func (s *State) seen(e *event.Event) bool {
 }
 
 func (s *State) claim(e *event.Event) {
-	if e.Type == event.Conversion {
-		if h, ok := s.saleHash(e); ok {
-			s.orders.Claim(h)
-		}
+	if h, ok := s.saleHash(e); ok {
+		s.orders.Claim(h)
+		return
 	}
 	switch e.Space {
 	case event.Minted:
@@ -360,6 +358,8 @@ func (s *State) claim(e *event.Event) {
 // id, that id.
 func (s *State) saleHash(e *event.Event) (uint64, bool) {
 	switch {
+	case e.Type != event.Conversion:
+		return 0, false
 	case len(e.Order) > 0:
 		var buf [8 + event.MaxForeignID]byte
 		key := append(buf[:0], "g"...)

@@ -145,6 +145,10 @@ func TestAnOrderIsPaidOnceWhateverItsIdAndClick(t *testing.T) {
 	if want := classes(1, 2, 1, 1, 2); !bytes.Equal(got, want) {
 		t.Fatalf("verdicts %v, want %v", got, want)
 	}
+	// The order alone counts: an id that was used with another order is no duplicate, on any number of lanes.
+	if got := mustFold(t, s, w.batch(journal.KindEvents, []event.Event{sale("1", "B", 1, 1), sale("1", "C", 1, 1)})); !bytes.Equal(got, classes(1, 1)) {
+		t.Fatalf("two orders with one id: verdicts %v", got)
+	}
 	// Long after the window the order is still known.
 	for range 40 {
 		w.stamp += 9 * 60_000

@@ -191,8 +191,8 @@ func (m *model) number(r *row, at place) string {
 	return ""
 }
 
-// identities returns what the event is known by: for ever, and for the length of the window. The first that is not empty
-// of each kind is claimed by a valid event.
+// identities returns what the event is known by: for ever, and for the length of the window. A conversion with an order,
+// or with nothing but its click and goal, is known by that alone.
 func identities(e *event.Event) (order, forever, window string) {
 	if e.Type == event.Conversion {
 		if len(e.Order) > 0 {
@@ -200,6 +200,9 @@ func identities(e *event.Event) (order, forever, window string) {
 		} else if e.Space == event.Foreign && strings.HasPrefix(string(e.Foreign), "click/") && e.Click != (event.MintedID{}) {
 			order = fmt.Sprintf("click %d/%s", e.Tenant, e.Foreign)
 		}
+	}
+	if order != "" {
+		return order, "", ""
 	}
 	switch e.Space {
 	case event.Minted: // slot, minter and counter make it one, whatever time stands in it
