@@ -39,11 +39,14 @@ func badField(field, format string, args ...any) error {
 	return &fieldError{field: field, msg: fmt.Sprintf(format, args...)}
 }
 
-// checkKey checks a key: it is what links, reports and error messages call the entity.
+// checkKey checks a key: it is what links, reports and error messages call the entity. Characters that are not seen, such
+// as a byte order mark or a change of direction, would make two keys look like one.
 func checkKey(key string) error {
 	switch {
 	case key == "":
 		return badField("key", "is required")
+	case strings.ContainsFunc(key, func(r rune) bool { return unicode.Is(unicode.Cf, r) }):
+		return badField("key", "contains an invisible character")
 	case strings.TrimSpace(key) != key:
 		return badField("key", "begins or ends with a space")
 	}
