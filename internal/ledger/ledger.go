@@ -18,6 +18,8 @@ import (
 var (
 	// ErrFenced: another owner has the lane, or the position is not the one this flush starts from. Nothing was written.
 	ErrFenced = errors.New("flush fenced")
+	// ErrForeignJournal: the lane's counts are those of another journal stream. It comes with ErrFenced.
+	ErrForeignJournal = errors.New("the ledger counts another journal")
 	// ErrUnavailable: the ledger cannot be written now; nothing was written (read back, not assumed). Try again.
 	ErrUnavailable = errors.New("ledger unavailable")
 	// ErrUnresolved: COMMIT failed and the position could not be read back, so nobody knows whether the flush was
@@ -33,6 +35,7 @@ type Position struct {
 	Hash    journal.Hash // hash of the batch at Seq
 	LogTime int64        // unix milliseconds
 	Flush   uint64       // how many flushes this lane has had
+	Stream  string       // id of the journal stream that is counted (journal.State.ID); empty: not known
 }
 
 // Key is what a cell counts.

@@ -88,8 +88,9 @@ var errAlreadyWritten = errors.New("already written")
 // refuse every checkpoint, one that has deleted and inserted does not. Two deletions of one row conflict, as two updates
 // would; a deletion and an update do not, so nobody may ever update positions in place.
 func (l *Ledger) fence(ctx context.Context, conn *sql.Conn, g *ledger.Generation) error {
-	rows, err := execRows(ctx, conn, "DELETE FROM positions WHERE lane = ? AND seq = ? AND flush = ? AND epoch = ?",
-		g.Lane, g.From.Seq, g.From.Flush, g.Epoch)
+	rows, err := execRows(ctx, conn,
+		"DELETE FROM positions WHERE lane = ? AND seq = ? AND flush = ? AND epoch = ? AND (stream = '' OR stream = ?)",
+		g.Lane, g.From.Seq, g.From.Flush, g.Epoch, g.To.Stream)
 	switch {
 	case err != nil && isConflict(err):
 		return fmt.Errorf("%w: %w", ledger.ErrFenced, err)
@@ -108,13 +109,16 @@ func (l *Ledger) fence(ctx context.Context, conn *sql.Conn, g *ledger.Generation
 	if s.holds(g) {
 		return errAlreadyWritten // this very generation, in an earlier attempt whose outcome was not known
 	}
+	if s.at.Stream != "" && s.at.Stream != g.To.Stream {
+		return fmt.Errorf("%w: %w: it is at stream %s, the flush is of %s", ledger.ErrFenced, ledger.ErrForeignJournal, s.at.Stream, g.To.Stream)
+	}
 	return fmt.Errorf("%w: ledger is at seq %d epoch %d, flush starts at seq %d epoch %d",
 		ledger.ErrFenced, s.at.Seq, s.epoch, g.From.Seq, g.Epoch)
 }
 
 func (l *Ledger) putState(ctx context.Context, conn *sql.Conn, s *state) error {
-	_, err := execRows(ctx, conn, "INSERT INTO positions (lane, epoch, seq, hash, log_time, flush, updated) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		s.lane, s.epoch, s.at.Seq, s.at.Hash[:], s.at.LogTime, s.at.Flush, l.opt.Now().UTC())
+	_, err := execRows(ctx, conn, `INSERT INTO positions (lane, epoch, seq, hash, log_time, flush, updated, stream)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, s.lane, s.epoch, s.at.Seq, s.at.Hash[:], s.at.LogTime, s.at.Flush, l.opt.Now().UTC(), text(s.at.Stream))
 	return err
 }
 
@@ -200,7 +204,7 @@ func (l *Ledger) Positions(ctx context.Context) (map[int]ledger.Position, error)
 }
 
 func readPositions(ctx context.Context, q ledger.Querier) (map[int]ledger.Position, error) {
-	rows, err := q.QueryContext(ctx, "SELECT lane, epoch, seq, hash, log_time, flush FROM positions")
+	rows, err := q.QueryContext(ctx, "SELECT lane, epoch, seq, hash, log_time, flush, stream FROM positions")
 	if err != nil {
 		return nil, fmt.Errorf("read positions: %w", err)
 	}
@@ -233,7 +237,7 @@ func (s *state) holds(g *ledger.Generation) bool {
 
 func readState(ctx context.Context, conn *sql.Conn, lane int) (state, error) {
 	s, err := scanState(conn.QueryRowContext(ctx,
-		"SELECT lane, epoch, seq, hash, log_time, flush FROM positions WHERE lane = ?", lane))
+		"SELECT lane, epoch, seq, hash, log_time, flush, stream FROM positions WHERE lane = ?", lane))
 	if errors.Is(err, sql.ErrNoRows) {
 		return state{lane: lane}, nil // nobody has acquired it: epoch 0 owns nothing
 	}
@@ -243,7 +247,7 @@ func readState(ctx context.Context, conn *sql.Conn, lane int) (state, error) {
 func scanState(row interface{ Scan(dest ...any) error }) (state, error) {
 	var s state
 	var hash []byte
-	if err := row.Scan(&s.lane, &s.epoch, &s.at.Seq, &hash, &s.at.LogTime, &s.at.Flush); err != nil {
+	if err := row.Scan(&s.lane, &s.epoch, &s.at.Seq, &hash, &s.at.LogTime, &s.at.Flush, &s.at.Stream); err != nil {
 		return s, err
 	}
 	if len(hash) != len(s.at.Hash) {

@@ -29,6 +29,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("only the newest owner flushes", s.fence)
 	t.Run("a flush that does not start where the ledger is writes nothing", s.wrongStart)
 	t.Run("a repeated flush counts once", s.repeat)
+	t.Run("counts of another journal are refused", s.foreign)
 	t.Run("lanes are independent", s.lanes)
 	t.Run("control records are projected once", s.project)
 	t.Run("sums survive any flushes, compactions and reopenings", s.sums)
@@ -181,6 +182,36 @@ func (s Subject) wrongStart(t *testing.T) {
 		t.Fatalf("flush of a lane that nobody acquired: %v", err)
 	}
 	s.MustEqual(t, l, NewTotals())
+}
+
+// foreign: the first flush that names its journal stream binds the lane to it.
+func (s Subject) foreign(t *testing.T) {
+	l := s.open(t)
+	epoch, at := mustAcquire(t, l, 0)
+	r := NewRandom(5)
+	flush := func(stream string) error {
+		g := Random(r, 0, epoch, at, defaultShape())
+		g.To.Stream = stream
+		err := l.Flush(t.Context(), g)
+		if err == nil {
+			at = g.To
+		}
+		return err
+	}
+	for _, stream := range []string{"", "a", "a"} {
+		if err := flush(stream); err != nil {
+			t.Fatalf("stream %q: %v", stream, err)
+		}
+	}
+	for _, stream := range []string{"b", ""} {
+		if err := flush(stream); !errors.Is(err, ledger.ErrFenced) || !errors.Is(err, ledger.ErrForeignJournal) {
+			t.Fatalf("stream %q after \"a\": %v", stream, err)
+		}
+	}
+	mustPosition(t, l, 0, at)
+	if _, again := mustAcquire(t, l, 0); again.Stream != "a" {
+		t.Fatalf("acquired at %+v", again)
+	}
 }
 
 func (s Subject) repeat(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"milliard/internal/catalog"
@@ -23,13 +24,13 @@ type Store struct {
 	records []catalog.Record
 	flushed []*ledger.Generation
 	onFlush func(g *ledger.Generation) Outcome
-	safe    saved // what a power cut leaves
+	safe    Saved // what a power cut leaves
 }
 
-// saved is what a store was at one instant.
-type saved struct {
+// Saved is what a store was at one instant: a copy of its file.
+type Saved struct {
 	lanes   map[int]lane
-	flushed int
+	flushed []*ledger.Generation
 }
 
 type lane struct {
@@ -58,12 +59,35 @@ func (s *Store) OnFlush(decide func(g *ledger.Generation) Outcome) {
 // is open on it must have gone before.
 func (s *Store) PowerCut() {
 	s.mu.Lock()
+	back := s.safe
+	s.mu.Unlock()
+	s.Restore(back)
+}
+
+// Save makes a backup.
+func (s *Store) Save() Saved {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saveLocked()
+}
+
+func (s *Store) saveLocked() Saved {
+	now := Saved{lanes: map[int]lane{}, flushed: slices.Clone(s.flushed)}
+	for number, a := range s.lanes {
+		now.lanes[number] = *a
+	}
+	return now
+}
+
+// Restore puts an older backup in place. Every ledger that is open on the store must have gone before.
+func (s *Store) Restore(back Saved) {
+	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.lanes)
-	for number, at := range s.safe.lanes {
+	for number, at := range back.lanes {
 		s.lanes[number] = &at
 	}
-	s.flushed = s.flushed[:s.safe.flushed]
+	s.flushed, s.safe = slices.Clone(back.flushed), back
 }
 
 // Safe returns the positions that a power cut would leave.
@@ -150,6 +174,8 @@ func (l *Ledger) Flush(ctx context.Context, g *ledger.Generation) error {
 		return fmt.Errorf("flush lane %d: %w: another epoch", g.Lane, ledger.ErrFenced)
 	case a.at == g.To:
 		return nil // this very generation, in an earlier attempt
+	case a.at.Stream != "" && a.at.Stream != g.To.Stream:
+		return fmt.Errorf("flush lane %d: %w: %w", g.Lane, ledger.ErrFenced, ledger.ErrForeignJournal)
 	case a.at.Seq != g.From.Seq || a.at.Flush != g.From.Flush:
 		return fmt.Errorf("flush lane %d: %w: ledger is at seq %d, flush starts at %d", g.Lane, ledger.ErrFenced, a.at.Seq, g.From.Seq)
 	}
@@ -216,10 +242,7 @@ func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.safe = saved{lanes: map[int]lane{}, flushed: len(s.flushed)}
-	for number, a := range s.lanes {
-		s.safe.lanes[number] = *a
-	}
+	s.safe = s.saveLocked()
 	s.mu.Unlock()
 	return l.Positions(ctx)
 }
