@@ -11,7 +11,7 @@ type segmentCut struct {
 	Ends    []uint64 // last sequences of complete segments that are not sealed yet, in order
 }
 
-func (c *segmentCut) add(size int, logTime int64, opt *Options, seq uint64) {
+func (c *segmentCut) add(size int, logTime int64, opt *Options, seq, sealed uint64) {
 	if c.Bytes == 0 {
 		c.Started = logTime
 	}
@@ -20,6 +20,14 @@ func (c *segmentCut) add(size int, logTime int64, opt *Options, seq uint64) {
 		time.Duration(logTime-c.Started)*time.Millisecond < opt.SealedSpan {
 		return
 	}
-	c.Ends = append(c.Ends, seq)
-	c.First, c.Bytes = seq+1, 0
+	c.end(seq, seq+1, sealed)
+}
+
+// end completes the growing segment at last, unless it is empty, and starts the next. Sequences up to sealed stand in the
+// archive already.
+func (c *segmentCut) end(last, next, sealed uint64) {
+	if c.Bytes > 0 && last > sealed {
+		c.Ends = append(c.Ends, last)
+	}
+	c.First, c.Bytes = next, 0
 }

@@ -2,6 +2,7 @@ package grid
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +20,14 @@ func (l *Lane) keep(ctx context.Context) {
 		case snap := <-l.saves:
 			err = l.saveImage(snap)
 		case <-tick.C:
-			if err = l.seal(ctx); err == nil {
+			if err = l.watch(ctx); errors.Is(err, ErrHalt) {
+				l.halt(err)
+				return
+			}
+			if err == nil {
+				err = l.seal(ctx)
+			}
+			if err == nil {
 				err = l.trim(ctx)
 			}
 		case <-ctx.Done():
@@ -149,6 +157,9 @@ func (l *Lane) trim(ctx context.Context) error {
 		return nil
 	}
 	crash.Point(crash.TrimBefore)
+	l.mu.Lock()
+	l.first = max(l.first, below) // before it is done: an answer may be lost
+	l.mu.Unlock()
 	if err := l.cfg.Stream.Trim(ctx, below); err != nil {
 		return fmt.Errorf("trim: %w", err)
 	}

@@ -41,6 +41,7 @@ type LaneConfig struct {
 type Lane struct {
 	cfg    LaneConfig
 	images *imageStore // used by recover, then by the keeper only
+	src    *source     // the owner's
 	board  *board
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -63,6 +64,8 @@ type Lane struct {
 	events    int64      // events folded since start
 	roomy     *sync.Cond // signalled when the open generation was swapped
 	last      uint64     // last sequence known to stand in the journal
+	first     uint64     // below it the lane has trimmed the journal
+	stopOwner func()     // ends the owner alone; nil before it runs
 
 	kick  chan struct{}  // asks the flusher for a flush now
 	saves chan *Snapshot // committed snapshots for the keeper; capacity 1
@@ -159,8 +162,15 @@ func (l *Lane) askFlush() {
 
 func (l *Lane) halt(err error) {
 	l.mu.Lock()
-	l.halted = err
+	if l.halted == nil {
+		l.halted = err
+	}
+	stop := l.stopOwner
 	l.mu.Unlock()
+	if stop != nil { // what was folded is good and is still flushed; nothing is folded on top of it
+		stop()
+		l.roomy.Broadcast()
+	}
 	l.cfg.Metrics.Halted.WithLabelValues(l.label()).Set(1)
 	l.cfg.Log.Error("lane halted", "lane", l.cfg.Lane, "err", err)
 }
@@ -176,6 +186,11 @@ func (l *Lane) own(ctx context.Context) error {
 	defer reader.Close()
 	l.wg.Go(func() { l.flushLoop(ctx) })
 	l.wg.Go(func() { l.keep(ctx) })
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	l.mu.Lock()
+	l.stopOwner = stop
+	l.mu.Unlock()
 	for {
 		m, _, err := l.next(ctx, reader, true)
 		if err != nil {
@@ -185,6 +200,9 @@ func (l *Lane) own(ctx context.Context) error {
 			return err
 		}
 		if err := l.fold(ctx, &m); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return err
 		}
 	}
@@ -214,6 +232,9 @@ func (l *Lane) fold(ctx context.Context, m *journal.Message) error {
 		l.roomy.Wait()
 	}
 	l.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return l.foldOne(m, began)
 }
 
@@ -248,7 +269,13 @@ func (l *Lane) foldLocked(m *journal.Message) (err error) {
 			err = fmt.Errorf("%w: sequence %d: panic while folding: %v", ErrHalt, m.Seq, p)
 		}
 	}()
-	return l.st.Fold(m)
+	if err := l.st.Fold(m); err != nil {
+		return err
+	}
+	if l.src != nil {
+		return l.src.check(&l.st.foldedInfo)
+	}
+	return nil
 }
 
 // flushLoop swaps the generation about every interval and writes it, again and again until it is resolved.

@@ -81,6 +81,7 @@ type bench struct {
 	book   *book
 	w      *writer
 	lane   *Lane
+	gaps   []journal.Gap
 }
 
 func newBench(t *testing.T) *bench {
@@ -100,8 +101,10 @@ func (b *bench) start() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	opt := testOptions()
+	opt.Gaps = b.gaps
 	b.lane, err = NewLane(LaneConfig{
-		Options: testOptions(), Stream: b.stream, Ledger: b.book, Archive: arch,
+		Options: opt, Stream: b.stream, Ledger: b.book, Archive: arch,
 		ImageDir: filepath.Join(b.dir, "images"), FlushInterval: time.Millisecond, ImageInterval: time.Millisecond,
 		ImageEvents: 1, TrimInterval: 2 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Metrics: NewMetrics(prometheus.NewRegistry()),

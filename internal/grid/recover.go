@@ -2,14 +2,17 @@ package grid
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"milliard/internal/journal"
+	"milliard/internal/ledger"
 )
 
-// recover brings the lane to the ledger's position and returns a reader that stands behind it: newest image at or below
-// the ledger's position L, then (C, L] folded without counting, then counting is switched on.
-func (l *Lane) recover(ctx context.Context) (journal.Reader, error) {
+// recover brings the lane to the ledger's position and returns a source that stands behind it: newest image at or below
+// the ledger's position L, then (C, L] folded without counting, then counting is switched on. What stands behind L is
+// counted wherever it is: a ledger that was restored from a backup catches up from the archive.
+func (l *Lane) recover(ctx context.Context) (*source, error) {
 	epoch, at, err := l.cfg.Ledger.Acquire(ctx, l.cfg.Lane)
 	if err != nil {
 		return nil, fmt.Errorf("%w: acquire ledger: %w", ErrHalt, err)
@@ -18,133 +21,129 @@ func (l *Lane) recover(ctx context.Context) (journal.Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: journal state: %w", ErrHalt, err)
 	}
-	if err := l.compare(ctx, stream, at.Seq, at.Hash); err != nil {
-		return nil, err
-	}
-	st, err := l.images.load(l.cfg.Options, at.Seq)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHalt, err)
-	}
-	if st == nil {
-		st = NewState(l.cfg.Options)
-	}
-	from := st.pos.Seq
-	if err := l.foldArchive(ctx, st, stream.First, at.Seq); err != nil {
-		return nil, err
-	}
-	reader, err := l.cfg.Stream.Read(ctx, st.pos.Seq+1)
-	if err != nil {
-		return nil, fmt.Errorf("%w: read journal: %w", ErrHalt, err)
-	}
-	for st.pos.Seq < at.Seq {
-		m, err := reader.Next(ctx)
-		if err == nil {
-			err = st.Fold(&m)
-		}
-		if err != nil {
-			reader.Close()
-			return nil, fmt.Errorf("%w: catch up to the ledger: %w", ErrHalt, err)
-		}
-	}
-	if st.pos.Hash != at.Hash {
-		reader.Close()
-		return nil, fmt.Errorf("%w: batch %d is not the one that the ledger counted", ErrHalt, at.Seq)
-	}
 	sealed, err := l.cfg.Archive.Last(l.cfg.Lane)
 	if err != nil {
-		reader.Close()
 		return nil, fmt.Errorf("%w: %w", ErrHalt, err)
 	}
+	if err := l.compare(ctx, stream, &at, sealed); err != nil {
+		return nil, err
+	}
+	st, err := l.loadChecked(ctx, l.images, at.Seq)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrHalt, err)
+	}
+	from := st.pos.Seq
 	st.dropSealed(sealed)
-	st.pos.Flush = at.Flush
+	src := newSource(ctx, &l.cfg, st.pos.Seq+1, stream.First)
+	if err := foldTo(ctx, st, src, at.Seq); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: catch up to the ledger: %w", ErrHalt, err), src.Close())
+	}
+	if st.pos.Seq != at.Seq || st.pos.Hash != at.Hash {
+		return nil, errors.Join(fmt.Errorf("%w: batch %d is not the one that the ledger counted", ErrHalt, at.Seq), src.Close())
+	}
 	images, err := l.images.positions()
 	if err != nil {
-		reader.Close()
-		return nil, fmt.Errorf("%w: %w", ErrHalt, err)
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrHalt, err), src.Close())
 	}
+	for len(images) > 0 && images[0] > at.Seq { // of a ledger that was replaced by this one
+		images = images[1:]
+	}
+	st.pos.Flush, st.pos.Stream = at.Flush, stream.ID
 	st.Count()
 	l.mu.Lock()
 	l.st, l.epoch, l.committed, l.caughtUp, l.sealed, l.last = st, epoch, at, true, sealed, stream.Last
-	l.imageSeq = images
+	l.imageSeq, l.first = images, stream.First
 	l.mu.Unlock()
+	l.src = src
 	l.board.post(at.Seq, nil)
-	l.cfg.Log.Info("lane recovered", "lane", l.cfg.Lane, "image", from, "ledger", at.Seq, "journal", stream.Last)
-	return reader, nil
+	l.cfg.Log.Info("lane recovered", "lane", l.cfg.Lane, "image", from, "ledger", at.Seq, "sealed", sealed, "journal", stream.Last)
+	return src, nil
 }
 
-// compare is the start-up check: the journal must reach the ledger's position and hold the very batch that was counted
-// there.
-func (l *Lane) compare(ctx context.Context, stream journal.State, seq uint64, hash journal.Hash) error {
-	if stream.Lost > 0 || stream.Deleted > 0 {
-		// What was lost behind the ledger's position was acknowledged and is missed by nobody else: the engine gives its
-		// sequences to new messages, and the chain of a new incarnation starts at 1.
-		return fmt.Errorf("%w: the journal itself reports %d messages lost and %d missing inside", ErrHalt, stream.Lost, stream.Deleted)
+// compare is the start-up check: the journal must be the one that the ledger counts, reach the ledger's position and hold
+// the very batch that was counted there, and together with the archive it must have no hole.
+func (l *Lane) compare(ctx context.Context, stream journal.State, at *ledger.Position, sealed uint64) error {
+	if at.Stream != "" && at.Stream != stream.ID {
+		return fmt.Errorf("%w: the ledger counts journal stream %s, this one is %s", ErrHalt, at.Stream, stream.ID)
 	}
-	if seq == 0 {
-		return nil
+	if missing := journal.Missing(l.cfg.Gaps, stream.First, stream.Last); stream.Deleted > missing || stream.Lost > missing {
+		return fmt.Errorf("%w: %d messages are missing inside the journal, %d are reported lost", ErrHalt, stream.Deleted, stream.Lost)
 	}
-	if stream.Last < seq {
-		return fmt.Errorf("%w: the journal ends at %d, the ledger has counted to %d", ErrHalt, stream.Last, seq)
+	if stream.Last < at.Seq {
+		return fmt.Errorf("%w: the journal ends at %d, the ledger has counted to %d", ErrHalt, stream.Last, at.Seq)
 	}
-	if seq < stream.First {
-		return nil // trimmed under an older ledger: the archive holds it, and its hash is checked while folding
+	if stream.Last < sealed {
+		return fmt.Errorf("%w: the journal ends at %d, the archive is sealed to %d", ErrHalt, stream.Last, sealed)
 	}
-	m, err := l.cfg.Stream.Get(ctx, seq)
+	if next := journal.Behind(l.cfg.Gaps, sealed+1); stream.Last > 0 && stream.First > next {
+		return fmt.Errorf("%w: batches %d to %d stand neither in the journal nor in the archive", ErrHalt, next, stream.First-1)
+	}
+	if at.Seq == 0 || at.Seq < stream.First {
+		return nil // the archive holds it, and its hash is checked while folding
+	}
+	m, err := l.cfg.Stream.Get(ctx, at.Seq)
 	if err != nil {
-		return fmt.Errorf("%w: batch %d, where the ledger stands: %w", ErrHalt, seq, err)
+		return fmt.Errorf("%w: batch %d, where the ledger stands: %w", ErrHalt, at.Seq, err)
 	}
-	if journal.HashOf(m.Data) != hash {
-		return fmt.Errorf("%w: batch %d is not the one that the ledger counted", ErrHalt, seq)
+	if journal.HashOf(m.Data) != at.Hash {
+		return fmt.Errorf("%w: batch %d is not the one that the ledger counted", ErrHalt, at.Seq)
 	}
 	return nil
 }
 
-// foldArchive folds from sealed segments what the journal no longer holds.
-func (l *Lane) foldArchive(ctx context.Context, st *State, first, upTo uint64) error {
-	if st.pos.Seq+1 >= first {
-		return nil
-	}
-	segments, err := l.cfg.Archive.Segments(l.cfg.Lane)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHalt, err)
-	}
-	for _, s := range segments {
-		if s.Last <= st.pos.Seq || st.pos.Seq+1 >= first {
-			continue
+// foldTo folds from src up to sequence until. The verdicts must be those that were recorded.
+func foldTo(ctx context.Context, st *State, src *source, until uint64) error {
+	for st.pos.Seq < until {
+		m, err := src.Next(ctx)
+		if err == nil {
+			err = st.Fold(&m)
 		}
-		batches, err := l.cfg.Archive.Read(s, true)
+		if err == nil {
+			err = src.check(&st.foldedInfo)
+		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrHalt, err)
+			return err
 		}
-		for i := range batches {
-			b := &batches[i]
-			if b.Seq <= st.pos.Seq || b.Seq > upTo {
-				continue
-			}
-			if err := st.Fold(&journal.Message{Seq: b.Seq, Stamp: b.Stamp, Data: b.Message}); err != nil {
-				return err
-			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	if st.pos.Seq+1 < first && st.pos.Seq < upTo {
-		return fmt.Errorf("%w: batches %d to %d stand neither in the journal nor in the archive", ErrHalt, st.pos.Seq+1, first-1)
 	}
 	return nil
 }
 
-// dropSealed forgets the verdicts of batches that stand in a sealed segment.
+// dropSealed forgets the verdicts of batches that stand in a sealed segment, now and when they are folded again.
 func (s *State) dropSealed(sealed uint64) {
+	s.sealed = max(s.sealed, sealed)
 	i := 0
 	for i < len(s.unsealed) && s.unsealed[i].Seq <= sealed {
 		i++
 	}
-	if i > 0 {
-		s.unsealed = append([]SealedBatch(nil), s.unsealed[i:]...)
-	}
+	s.unsealed = append([]SealedBatch(nil), s.unsealed[i:]...)
 	for len(s.cut.Ends) > 0 && s.cut.Ends[0] <= sealed {
 		s.cut.Ends = s.cut.Ends[1:]
 	}
+}
+
+// watch is what the keeper does now and then: it asks the engine whether the journal is still whole. What is wrong halts
+// the lane, before more is counted on top of it.
+func (l *Lane) watch(ctx context.Context) error {
+	l.mu.Lock()
+	last, first, id := l.last, l.first, l.st.pos.Stream
+	l.mu.Unlock()
+	stream, err := l.cfg.Stream.State(ctx) // after last was read: it goes on growing
+	if err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	l.mu.Lock()
+	l.last = max(l.last, stream.Last)
+	l.mu.Unlock()
+	missing := journal.Missing(l.cfg.Gaps, stream.First, stream.Last)
+	switch {
+	case stream.ID != id:
+		return fmt.Errorf("%w: the journal stream was %s and is %s", ErrHalt, id, stream.ID)
+	case stream.Deleted > missing || stream.Lost > missing:
+		return fmt.Errorf("%w: %d messages are missing inside the journal, %d are reported lost", ErrHalt, stream.Deleted, stream.Lost)
+	case stream.Last < last:
+		return fmt.Errorf("%w: the journal ended at %d and now ends at %d", ErrHalt, last, stream.Last)
+	case stream.First > first && stream.Last >= stream.First:
+		return fmt.Errorf("%w: the journal begins at %d and was trimmed below %d only", ErrHalt, stream.First, first)
+	}
+	return nil
 }

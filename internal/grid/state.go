@@ -47,6 +47,8 @@ type Options struct {
 	SealedBatches int           // or batches
 	SealedSpan    time.Duration // or log time
 	NoDuplicates  bool          // look nothing up and remember no id: only to measure what it costs
+
+	Gaps []journal.Gap // lost sequences that a repair has acknowledged, in order
 }
 
 // State is everything a lane's verdicts depend on, and what it has counted since the last flush. It is a pure function
@@ -67,6 +69,7 @@ type State struct {
 	lastExpiry int64         // log time of the last sweep of minted ids
 	cut        segmentCut    // where the next archive segment will be cut
 	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
+	sealed     uint64        // last sequence that stands in one; not part of an image
 	open       *gathering
 	counting   bool         // false while folding what the ledger has counted already: the gathering is thrown away
 	clamped    uint64       // stamps that were clamped
@@ -121,7 +124,7 @@ func (s *State) Count() {
 
 // Fold folds the next message of the lane. Any error wraps ErrHalt.
 func (s *State) Fold(m *journal.Message) error {
-	if m.Seq != s.pos.Seq+1 {
+	if m.Seq != s.pos.Seq+1 && !s.skip(m.Seq) {
 		return fmt.Errorf("%w: sequence %d follows %d", ErrHalt, m.Seq, s.pos.Seq)
 	}
 	h, body, err := journal.Open(m.Data)
@@ -132,7 +135,7 @@ func (s *State) Fold(m *journal.Message) error {
 		return fmt.Errorf("%w: sequence %d belongs to lane %d", ErrHalt, m.Seq, h.Lane)
 	}
 	hash := journal.HashOf(m.Data)
-	repeat, err := s.checkChain(&h, hash)
+	repeat, err := s.checkChain(m.Seq, &h, hash)
 	if err != nil {
 		return fmt.Errorf("%w: sequence %d: %w", ErrHalt, m.Seq, err)
 	}
@@ -150,15 +153,44 @@ func (s *State) Fold(m *journal.Message) error {
 	if !repeat {
 		s.open.events += int64(h.Events)
 	}
-	s.unsealed = append(s.unsealed, SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts})
-	s.cut.add(len(m.Data), s.pos.LogTime, &s.opt, m.Seq)
+	if m.Seq > s.sealed {
+		s.unsealed = append(s.unsealed, SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts})
+	}
+	s.cut.add(len(m.Data), s.pos.LogTime, &s.opt, m.Seq, s.sealed)
 	return nil
 }
 
+// skip steps over an acknowledged gap that lies right before seq, and says whether there is one. The segment that was
+// growing ends before it.
+func (s *State) skip(seq uint64) bool {
+	next := s.pos.Seq + 1
+	behind := journal.Behind(s.opt.Gaps, next)
+	if behind == next || behind != seq {
+		return false
+	}
+	s.cut.end(next-1, seq, s.sealed)
+	s.pos.Seq, s.pos.Hash = seq-1, journal.Hash{}
+	return true
+}
+
+// resumes says whether a repair has foreseen that an incarnation goes on behind a gap with this batch.
+func (s *State) resumes(seq uint64, h *journal.Header) bool {
+	for _, g := range s.opt.Gaps {
+		for _, r := range g.Resume {
+			if g.Last < seq && r.Incarnation == h.Incarnation && r.Counter == h.Counter && r.Prev == h.Prev {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // checkChain verifies the incarnation's counter and link. repeat is true for a batch that was folded before.
-func (s *State) checkChain(h *journal.Header, hash journal.Hash) (repeat bool, err error) {
+func (s *State) checkChain(seq uint64, h *journal.Header, hash journal.Hash) (repeat bool, err error) {
 	mark := s.marks[h.Incarnation] // the zero mark for an unseen incarnation: the first batch must be number 1
 	switch {
+	case h.Counter > mark.Counter && s.resumes(seq, h):
+		return false, nil
 	case h.Counter == mark.Counter+1:
 		if h.Prev != mark.Hash {
 			return false, fmt.Errorf("batch %d of %x does not link to the one before", h.Counter, h.Incarnation)

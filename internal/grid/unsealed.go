@@ -42,17 +42,15 @@ func Replay(ctx context.Context, cfg *LaneConfig, limit, until uint64, each func
 	if err != nil {
 		return nil, fmt.Errorf("journal state: %w", err)
 	}
-	if err := l.foldArchive(ctx, st, stream.First, until); err != nil {
-		return nil, err
-	}
-	if err := foldJournal(ctx, st, cfg.Stream, until); err != nil {
-		return nil, err
-	}
 	sealed, err := cfg.Archive.Last(cfg.Lane)
 	if err != nil {
 		return nil, err
 	}
 	st.dropSealed(sealed)
+	src := newSource(ctx, &l.cfg, st.pos.Seq+1, stream.First)
+	if err := errors.Join(foldTo(ctx, st, src, until), src.Close()); err != nil {
+		return nil, err
+	}
 	for _, b := range st.unsealed {
 		if err := each(b); err != nil {
 			return nil, err
@@ -104,26 +102,4 @@ func (l *Lane) hashAt(ctx context.Context, seq uint64) (hash journal.Hash, err e
 		return batches[seq-s.First].Hash, nil
 	}
 	return hash, fmt.Errorf("batch %d stands neither in the journal nor in the archive", seq)
-}
-
-// foldJournal folds what the journal holds behind the state's position, up to until.
-func foldJournal(ctx context.Context, st *State, stream journal.Stream, until uint64) error {
-	if st.pos.Seq >= until {
-		return nil
-	}
-	reader, err := stream.Read(ctx, st.pos.Seq+1)
-	if err != nil {
-		return fmt.Errorf("read journal: %w", err)
-	}
-	defer reader.Close()
-	for st.pos.Seq < until {
-		m, err := reader.Next(ctx)
-		if err != nil {
-			return fmt.Errorf("read journal: %w", err)
-		}
-		if err := st.Fold(&m); err != nil {
-			return err
-		}
-	}
-	return nil
 }
