@@ -28,6 +28,7 @@ func (s *Server) startBackground(ctx context.Context) error {
 		}
 	})
 	s.wg.Go(func() { s.compact(ctx) })
+	s.wg.Go(func() { s.checkLedger(ctx) })
 	return nil
 }
 
@@ -133,6 +134,9 @@ func (s *Server) ready() ops.Ready {
 		if st.LastDurable.After(r.LastDurable) {
 			r.LastDurable = st.LastDurable
 		}
+	}
+	if err := s.ledgerHealth.get(); err != nil {
+		check(&r.Grid, "ledger", err)
 	}
 	for _, l := range s.grid.Status() {
 		name := fmt.Sprintf("lane %d", l.Lane)

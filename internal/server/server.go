@@ -64,6 +64,8 @@ type Server struct {
 	adminAt  net.Listener
 	adminErr chan error
 
+	ledgerHealth ledgerHealth
+
 	background context.CancelFunc // ends what only keeps up: projection, compaction
 	wg         sync.WaitGroup
 	closers    []func(context.Context) error // in the order in which they were opened
