@@ -178,7 +178,7 @@ type Space uint8
 const (
 	Minted   Space = 1 // made by a Milliard door: MintedID
 	Foreign  Space = 2 // made by somebody else: up to 255 bytes, unique per tenant and source
-	Imported Space = 3 // a row of an import: (ImportID, row number)
+	Imported Space = 3 // an event of an import: (ImportID, row number), or the log's own id
 )
 
 // MaxForeignID is the longest foreign id in bytes.
@@ -358,7 +358,7 @@ type Event struct {
 	Space   Space
 	ID      MintedID // Minted: the id. Imported: Lo is the row number.
 	Import  ImportID // Imported only
-	Foreign []byte   // Foreign only: the id
+	Foreign []byte   // Foreign: the id. Imported: the log's own id, if it has any; it then identifies the event instead of the row.
 	Source  []byte   // Foreign only: who gave the id (CloudEvents source); empty is a source too
 
 	Type       Type

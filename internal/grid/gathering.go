@@ -54,6 +54,9 @@ func EventID(e *event.Event) string {
 	case event.Minted:
 		return e.ID.String()
 	case event.Imported:
+		if len(e.Foreign) > 0 {
+			return string(e.Foreign)
+		}
 		return hex.EncodeToString(e.Import[:]) + "/" + strconv.FormatUint(e.ID.Lo, 10)
 	default:
 		return string(e.Foreign)

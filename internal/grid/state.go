@@ -70,6 +70,7 @@ type State struct {
 	cut        segmentCut    // where the next archive segment will be cut
 	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
 	sealed     uint64        // last sequence that stands in one; not part of an image
+	stamp      int64         // of the message that is being folded, unix ms
 	open       *gathering
 	counting   bool         // false while folding what the ledger has counted already: the gathering is thrown away
 	clamped    uint64       // stamps that were clamped
@@ -139,7 +140,8 @@ func (s *State) Fold(m *journal.Message) error {
 	if err != nil {
 		return fmt.Errorf("%w: sequence %d: %w", ErrHalt, m.Seq, err)
 	}
-	s.advance(m.Stamp/int64(time.Millisecond), h.Kind)
+	s.stamp = m.Stamp / int64(time.Millisecond)
+	s.advance(s.stamp, h.Kind)
 	s.foldedInfo = FoldedInfo{Header: h, Dropped: repeat}
 	if !repeat {
 		if err := s.foldBody(m.Seq, &h, body); err != nil {
@@ -226,13 +228,20 @@ func (s *State) advance(stamp int64, kind journal.Kind) {
 	}
 	if stamp-s.lastExpiry > markLife.Milliseconds() {
 		s.lastExpiry = stamp
-		s.minted.Expire(stamp - s.opt.TokenLife.Milliseconds() - 2*markLife.Milliseconds())
+		s.minted.Expire(stamp - s.mintedLife())
 		for inc, m := range s.marks {
 			if m.Closed != 0 && stamp-m.Closed > markLife.Milliseconds() {
 				delete(s.marks, inc)
 			}
 		}
 	}
+}
+
+// mintedLife is for how long, in ms, an id that we minted is remembered after it was minted: while its token lives, and
+// then for as long as an event may have waited between a door, which has looked at the token, and the journal: in the queue
+// of a machine that slept, or in the spool.
+func (s *State) mintedLife() int64 {
+	return (s.opt.TokenLife + s.opt.Window + 2*markLife).Milliseconds()
 }
 
 func (s *State) foldBody(seq uint64, h *journal.Header, body []byte) error {
@@ -312,6 +321,8 @@ func (s *State) judgeAndCount(seq uint64, row uint32, e *event.Event, received i
 	case !believable(e):
 		class = event.Undecided
 		e.N, e.Amount, e.Time = 0, 0, received
+	case e.Space == event.Minted && s.stamp-e.ID.UnixMilli() > s.mintedLife():
+		class = event.Expired // it waited so long that nobody can say any more whether its id was used
 	case !s.opt.NoDuplicates && s.seen(e):
 		class = event.Duplicate
 	default:
@@ -356,9 +367,10 @@ func believable(e *event.Event) bool {
 
 // seen says whether the event's identity was used before. A conversion with an order, or with nothing but its click and
 // goal, is identified by that alone: its slot is that of the order or click, so no other id of it could be looked up
-// where it was claimed. Everything else is identified by its id.
+// where it was claimed. An imported event that brings an id is identified by it, for ever, whatever file and row it
+// stands in. Everything else is identified by its id or row.
 func (s *State) seen(e *event.Event) bool {
-	if h, ok := s.saleHash(e); ok {
+	if h, ok := s.lastingHash(e); ok {
 		return s.orders.Seen(h)
 	}
 	switch e.Space {
@@ -372,7 +384,7 @@ func (s *State) seen(e *event.Event) bool {
 }
 
 func (s *State) claim(e *event.Event) {
-	if h, ok := s.saleHash(e); ok {
+	if h, ok := s.lastingHash(e); ok {
 		s.orders.Claim(h)
 		return
 	}
@@ -386,20 +398,20 @@ func (s *State) claim(e *event.Event) {
 	}
 }
 
-// saleHash returns what a conversion is remembered by for ever: order and goal, or, for a foreign id made from a click
-// id, that id.
-func (s *State) saleHash(e *event.Event) (uint64, bool) {
+// lastingHash returns what an event is remembered by for ever: a conversion by order and goal, or by the id made from its
+// click and goal; an imported event by the id it brings.
+func (s *State) lastingHash(e *event.Event) (uint64, bool) {
 	switch {
-	case e.Type != event.Conversion:
-		return 0, false
-	case len(e.Order) > 0:
+	case e.Type == event.Conversion && len(e.Order) > 0:
 		var buf [8 + event.MaxForeignID]byte
 		key := append(buf[:0], "g"...)
 		key = append(key, byte(e.Goal), byte(e.Goal>>8), '/')
 		key = append(key, e.Order...)
 		return s.router.Order(e.Tenant, e.Advertiser, key), true
-	case !e.Click.IsZero() && e.Space == event.Foreign && strings.HasPrefix(string(e.Foreign), clickIDPrefix):
+	case e.Type == event.Conversion && !e.Click.IsZero() && e.Space == event.Foreign && strings.HasPrefix(string(e.Foreign), clickIDPrefix):
 		return s.router.Foreign(e.Tenant, nil, e.Type, e.Foreign), true
+	case e.Space == event.Imported && len(e.Foreign) > 0:
+		return s.router.Foreign(e.Tenant, e.Source, e.Type, e.Foreign), true
 	}
 	return 0, false
 }

@@ -159,6 +159,25 @@ func TestAnOrderIsPaidOnceWhateverItsIdAndClick(t *testing.T) {
 	}
 }
 
+func TestAnImportedIdIsRememberedForEverAndAcrossFiles(t *testing.T) {
+	w, s := newWriter("a"), NewState(testOptions())
+	row := func(n uint64, id string) event.Event {
+		e := foreign(id)
+		e.Space, e.Import, e.ID = event.Imported, event.ImportID{1}, event.MintedID{Lo: n}
+		return e
+	}
+	if got := mustFold(t, s, w.batch(journal.KindEvents, []event.Event{row(0, "x"), row(1, "x"), row(0, "y"), row(7, ""), row(7, "")})); !bytes.Equal(got, classes(1, 2, 1, 1, 2)) {
+		t.Fatalf("verdicts %v", got)
+	}
+	for range 20 {
+		w.stamp += 9 * 60_000
+		mustFold(t, s, w.batch(journal.KindEvents, []event.Event{foreign(fmt.Sprint(w.stamp))}))
+	}
+	if got := mustFold(t, s, w.batch(journal.KindEvents, []event.Event{row(5, "x")})); !bytes.Equal(got, classes(2)) {
+		t.Fatalf("later, in another row: verdicts %v", got)
+	}
+}
+
 func TestTheWindowIsHonouredAtItsEdges(t *testing.T) {
 	opt := testOptions()
 	w, s := newWriter("a"), NewState(opt)

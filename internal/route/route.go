@@ -30,6 +30,9 @@ func (r Router) Slot(e *event.Event) uint16 {
 	case event.Minted:
 		return e.ID.Slot()
 	case event.Imported:
+		if len(e.Foreign) > 0 {
+			return slotOf(r.Foreign(e.Tenant, e.Source, e.Type, e.Foreign))
+		}
 		return ImportSlot(e.Import, e.ID.Lo)
 	default:
 		return slotOf(r.Foreign(e.Tenant, e.Source, e.Type, e.Foreign))

@@ -19,6 +19,7 @@ import (
 type model struct {
 	lane   int
 	window int64 // ms
+	minted int64 // ms that an id of ours is remembered for
 
 	log  []*logged // by sequence - 1
 	next uint64    // the first sequence that is not folded
@@ -60,8 +61,8 @@ type row struct {
 	e        event.Event
 }
 
-func newModel(lane int, window time.Duration) *model {
-	m := &model{lane: lane, window: window.Milliseconds()}
+func newModel(lane int, window, tokenLife time.Duration) *model {
+	m := &model{lane: lane, window: window.Milliseconds(), minted: (tokenLife + window + 2*time.Hour).Milliseconds()}
 	m.forget()
 	return m
 }
@@ -208,6 +209,10 @@ func identities(e *event.Event) (order, forever, window string) {
 	case event.Minted: // slot, minter and counter make it one, whatever time stands in it
 		forever = fmt.Sprintf("minted %d/%d/%d/%d", e.Type, e.ID.Slot(), e.ID.Minter(), e.ID.Counter())
 	case event.Imported:
+		if len(e.Foreign) > 0 {
+			forever = fmt.Sprintf("import %d/%d/%d:%s/%s", e.Tenant, e.Type, len(e.Source), e.Source, e.Foreign)
+			break
+		}
 		forever = fmt.Sprintf("row %x/%d", e.Import, e.ID.Lo)
 	default:
 		window = fmt.Sprintf("foreign %d/%d/%d:%s/%s", e.Tenant, e.Type, len(e.Source), e.Source, e.Foreign)
@@ -232,12 +237,11 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 			used = hint == event.Duplicate
 		}
 	}
-	if e.Space == event.Minted && e.Flags&event.FlagExpired != 0 { // past its token's life an id may be forgotten
-		used = used && hint != event.Expired
-	}
 	class := event.Valid
 	given := e.Flags&event.FlagTimeGiven != 0 && e.Space != event.Imported
 	switch {
+	case e.Space == event.Minted && l.stamp-int64(e.ID.Hi>>16) > m.minted: // has waited for longer than ids are remembered
+		class = event.Expired
 	case used:
 		class = event.Duplicate
 	case e.Flags&event.FlagExpired != 0:
@@ -264,7 +268,6 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 			m.foreign[window] = m.logTime
 		}
 	}
-	_ = l
 	return class
 }
 
@@ -448,7 +451,14 @@ func (l *logged) same(pos ledger.Position, dropped bool, verdicts []byte) string
 	case pos.LogTime != l.logTime:
 		return fmt.Sprintf("log time %d, should be %d", pos.LogTime, l.logTime)
 	case !bytes.Equal(verdicts, l.verdicts):
-		return fmt.Sprintf("verdicts %v, should be %v", verdicts, l.verdicts)
+		text := fmt.Sprintf("verdicts %v, should be %v", verdicts, l.verdicts)
+		for i := range min(len(verdicts), len(l.rows)) {
+			if verdicts[i] != l.verdicts[i] {
+				order, forever, window := identities(&l.rows[i].e)
+				return fmt.Sprintf("%s; row %d is %q %q %q, flags %b, time %d", text, i, order, forever, window, l.rows[i].e.Flags, l.rows[i].e.Time)
+			}
+		}
+		return text
 	}
 	return ""
 }
