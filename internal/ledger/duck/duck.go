@@ -93,8 +93,10 @@ type Ledger struct {
 	conn       *sql.Conn // nil after a failure; made anew by the next writer
 	dead       bool      // the engine has given up on itself; the next writer opens it anew
 	dirty      dirtyUnits
-	unrolled   map[int]bool // lanes that may have cells above their watermark
-	uncheck    bool         // something was committed since the last checkpoint
+	unrolled   map[int]bool            // lanes that may have cells above their watermark
+	uncheck    bool                    // something was committed since the last checkpoint
+	held       map[int]ledger.Position // while a backup is made: what the file's last checkpoint holds; no other is made
+	opened     uint64                  // how often the engine was opened anew
 	commitHook func(commit func() error) error
 
 	mu     sync.RWMutex
@@ -296,6 +298,7 @@ func (l *Ledger) reopenEngine(ctx context.Context) (*sql.DB, error) {
 	}
 	l.db = db
 	l.dead = false
+	l.opened++
 	return db, nil
 }
 

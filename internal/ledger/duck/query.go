@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"milliard/internal/crash"
@@ -18,6 +19,14 @@ func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	defer l.unlock()
+	if l.held != nil { // a backup is being made of the file as it is
+		return maps.Clone(l.held), nil
+	}
+	return l.durableLocked(ctx)
+}
+
+// durableLocked makes the checkpoint. The caller holds the lock.
+func (l *Ledger) durableLocked(ctx context.Context) (map[int]ledger.Position, error) {
 	conn, err := l.writer(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w: %w", ledger.ErrUnavailable, l.fail(err))
