@@ -121,6 +121,11 @@ func (l *Lanes) AddAll(dst []Ticket, events []event.Event, catalog uint64) ([]Ti
 	}
 	*scratch = lanes
 	for lane, p := range l.producers {
+		if err := p.fits(count[lane], size[lane]); err != nil {
+			return dst, err
+		}
+	}
+	for lane, p := range l.producers {
 		if count[lane] == 0 {
 			continue
 		}
@@ -151,6 +156,9 @@ func (p *Producer) AddAll(dst []Ticket, events []event.Event, catalog uint64) ([
 		}
 		size += n
 	}
+	if err := p.fits(len(events), size); err != nil {
+		return dst, err
+	}
 	if err := p.reserveOpen(len(events), size); err != nil {
 		return dst, err
 	}
@@ -158,6 +166,15 @@ func (p *Producer) AddAll(dst []Ticket, events []event.Event, catalog uint64) ([
 	dst = append(dst, make([]Ticket, len(events))...)
 	p.addReserved(dst[base:], events, nil, catalog)
 	return dst, nil
+}
+
+// fits says whether the queue, were it empty, has room for so much. A single event always may wait for its turn.
+func (p *Producer) fits(events int, size int64) error {
+	if events > 1 && (events > p.opt.MaxPendingEvents || size > p.opt.MaxPendingBytes) {
+		p.stats.refused(events)
+		return fmt.Errorf("lane %d: %d events, %d bytes: %w", p.opt.Lane, events, size, ErrNeverFits)
+	}
+	return nil
 }
 
 // reserveOpen reserves unless the lane has stopped.

@@ -76,6 +76,7 @@ type Producer struct {
 	first   bool // nothing has been written since the start
 	refused bool // the last attempt found the journal full
 	bufs    [][]byte
+	said    fullLog
 }
 
 // frozen is a batch whose bytes are fixed but for header and checksum, which seal writes.

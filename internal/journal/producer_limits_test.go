@@ -267,7 +267,7 @@ func TestLanesRouteAndKeepPositions(t *testing.T) {
 			}
 		}
 	}
-	if _, err := l.AddAll(nil, append(events, append(events, events...)...), 5); !errors.Is(err, journal.ErrOverloaded) {
+	if _, err := l.AddAll(nil, append(events, append(events, events...)...), 5); !errors.Is(err, journal.ErrNeverFits) {
 		t.Fatal(err)
 	}
 	for _, st := range l.Stats() {

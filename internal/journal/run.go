@@ -168,7 +168,7 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	if f.unknown {
 		cause = fmt.Errorf("%w: then %w", ErrUnknown, cause)
 	}
-	p.log.Warn("journal is full, batch refused", "counter", f.head.Counter, "events", f.head.Events)
+	p.said.warn(p, f)
 	for _, t := range f.tallied {
 		p.putBack(t)
 	}

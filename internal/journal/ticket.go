@@ -9,6 +9,10 @@ import (
 // ErrOverloaded: the bounded queue in front of a lane is full; the event was not taken.
 var ErrOverloaded = errors.New("journal queue is full")
 
+// ErrNeverFits: the events of one call are more than the queue in front of a lane holds when it is empty. Nothing was
+// taken, and the same call can never succeed; a part of it can.
+var ErrNeverFits = errors.New("more at once than the journal queue holds")
+
 // ErrTooLarge: the event alone is longer than MaxEventBytes.
 var ErrTooLarge = errors.New("event is too large")
 
