@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -114,11 +115,14 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownWithin)
 		defer cancel()
+		began := time.Now()
+		s.log.Info("stopping", "within", s.cfg.ShutdownWithin)
 		var errs []error
 		for _, stop := range slices.Backward(s.closers) {
 			errs = append(errs, stop(ctx))
 		}
 		s.stopErr = errors.Join(errs...)
+		s.log.Info("stopped", "took", time.Since(began), "err", s.stopErr)
 	})
 	return s.stopErr
 }

@@ -25,11 +25,15 @@ const (
 // headerRoom is what the engine may need beside a message's data.
 const headerRoom = 1 << 10
 
+// minControlBytes is what the control stream may take however small the store is: it is never trimmed, and a catalog
+// that cannot be changed any more is worse than a store that is a little larger than was asked for.
+const minControlBytes = 64 << 20
+
 // share is how many bytes of the store a stream may take. The control stream has its own part, so that lanes that are
 // full do not keep anybody from changing a setting; a twentieth stays free.
 func (j *Journal) share(name string) int64 {
 	if name == journal.ControlStream {
-		return j.opt.MaxBytes / 20
+		return max(j.opt.MaxBytes/20, minControlBytes)
 	}
 	return j.opt.MaxBytes / 20 * 18 / int64(j.opt.Lanes)
 }

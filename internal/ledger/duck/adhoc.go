@@ -93,6 +93,10 @@ func runAdHoc(ctx context.Context, conn *sql.Conn, query string, limit int) (*le
 			run = fmt.Sprintf("SELECT * FROM (%s) LIMIT %d", plain, limit+1)
 			if _, err := prepareOne(conn, run); err != nil {
 				run = query // DESCRIBE and the like; their answers are small
+			} else if _, show := cutWord(query, "SHOW"); !show { // what the engine lists of itself is small
+				if err := flatResult(conn, run); err != nil {
+					return err
+				}
 			}
 		}
 		rows, err := conn.QueryContext(ctx, run)
@@ -153,6 +157,42 @@ func prepareOne(conn *sql.Conn, query string) ([]string, error) {
 		return nil
 	})
 	return names, err
+}
+
+// flatResult refuses a result with lists, structures or maps in it: one value of them can hold a whole table, and it would
+// be copied into this process before any limit on rows or bytes could be looked at.
+func flatResult(conn *sql.Conn, query string) error {
+	return conn.Raw(func(raw any) error {
+		c, ok := raw.(*duckdb.Conn)
+		if !ok {
+			return errors.New("no driver connection")
+		}
+		prepared, err := c.Prepare(query)
+		if err != nil {
+			return err
+		}
+		defer prepared.Close()
+		stmt, ok := prepared.(*duckdb.Stmt)
+		if !ok {
+			return errors.New("no driver statement")
+		}
+		n, err := stmt.ColumnCount()
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			kind, err := stmt.ColumnType(i)
+			if err != nil {
+				return err
+			}
+			switch kind {
+			case duckdb.TYPE_LIST, duckdb.TYPE_ARRAY, duckdb.TYPE_STRUCT, duckdb.TYPE_MAP, duckdb.TYPE_UNION:
+				return fmt.Errorf("%w: column %d of the result is nested; use unnest, or cast it to VARCHAR", ledger.ErrBadQuery, i+1)
+			default:
+			}
+		}
+		return nil
+	})
 }
 
 // cutExplain splits EXPLAIN or EXPLAIN ANALYZE off, because the engine's parser shows us only the tree of a query.
