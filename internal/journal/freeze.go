@@ -30,6 +30,9 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 		f.msg = AppendClosed(AppendHeader(p.buffer()), p.closing[0])
 		return f
 	}
+	if p.last > 0 && !p.refused && now-p.logTime > maxLag.Milliseconds() {
+		return p.tick(now)
+	}
 	if ts := p.takeTallies(); len(ts) > 0 {
 		crash.Point(crash.JournalTallies)
 		msg, err := AppendTallies(AppendHeader(p.buffer()), ts)
@@ -43,10 +46,26 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 		return p.encode(b)
 	}
 	if tick || p.first {
-		p.first = false
-		return &frozen{head: Header{Kind: KindTick, Received: now}, msg: AppendHeader(p.buffer())}
+		return p.tick(now)
 	}
 	return nil
+}
+
+// maxLag is how far the clock may be ahead of log time before a tick is written. Owners follow a step of more than ten
+// minutes only from a control record, and when the clock jumps a busy lane has no idle minute in which to write one.
+const maxLag = 5 * time.Minute
+
+func (p *Producer) tick(now int64) *frozen {
+	p.first = false
+	return &frozen{head: Header{Kind: KindTick, Received: now}, msg: AppendHeader(p.buffer())}
+}
+
+// follow reckons as owners do what log time is after f.
+func (p *Producer) follow(f *frozen) {
+	control := f.head.Kind == KindTick || f.head.Kind == KindClosed
+	if p.last == 1 || control || f.sealed-p.logTime <= maxLag.Milliseconds() {
+		p.logTime = max(p.logTime, f.sealed)
+	}
 }
 
 // take takes the oldest batch with events off the lane.

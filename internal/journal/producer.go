@@ -73,8 +73,9 @@ type Producer struct {
 	prev    Hash   // its hash
 	last    uint64 // the stream's last sequence
 	closing []Incarnation
-	first   bool // nothing has been written since the start
-	refused bool // the last attempt found the journal full
+	logTime int64 // unix ms: log time after what this process has written
+	first   bool  // nothing has been written since the start
+	refused bool  // the last attempt found the journal full
 	bufs    [][]byte
 	said    fullLog
 }
@@ -90,6 +91,7 @@ type frozen struct {
 	waited  time.Duration
 	tallied []Tally // KindTallies: put back if they are not stored
 	closes  bool    // KindClosed: of the first in closing
+	sealed  int64   // unix ms when its bytes were fixed
 	sent    time.Time
 	unknown bool // an attempt had no answer: it may be stored
 }

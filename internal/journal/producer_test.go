@@ -327,3 +327,46 @@ func TestTalliesOutlastAFullJournalAndDoNotSpin(t *testing.T) {
 		}
 	})
 }
+
+func TestTalliesThatWereStoredUnansweredAreNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, journal.ProducerOptions{}, mem.Fault{}, mem.Fault{Action: mem.LoseAck}, mem.Fault{Action: mem.Full})
+		synctest.Wait()
+		if err := l.p.AddTallies([]journal.Tally{{Minute: 7, Tenant: 1, Door: "pixel", Reason: "forged", N: 2}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the bubble's clock: the resend
+		if err := l.add(t, 1).Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.stop(t)
+		if bs := l.batches(t); kinds(bs) != ".TXE" && kinds(bs) != ".TEX" {
+			t.Fatalf("%s", kinds(bs))
+		}
+	})
+}
+
+// TestAClockThatJumpsUnderLoadIsFollowed: owners take a step of more than ten minutes only from a control record, and a
+// lane that is never idle writes none by its timer.
+func TestAClockThatJumpsUnderLoadIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead := time.Duration(0)
+		l := newLane(t, journal.ProducerOptions{Now: func() time.Time { return time.Now().Add(ahead) }})
+		synctest.Wait()
+		for i := range uint64(6) {
+			switch i {
+			case 2:
+				ahead = time.Hour
+			case 4:
+				ahead = 0 // log time stands still until the clock has caught up: nothing to follow
+			}
+			if err := l.add(t, i+1).Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.stop(t)
+		if bs := l.batches(t); kinds(bs) != ".EE.EEEE" {
+			t.Fatalf("%s", kinds(bs))
+		}
+	})
+}

@@ -126,7 +126,8 @@ func (p *Producer) seal(f *frozen) {
 	f.head.Lane, f.head.Incarnation = uint16(p.opt.Lane), p.name
 	f.head.Counter, f.head.Prev = p.counter+1, p.prev
 	f.hash = Seal(f.msg, &f.head)
-	f.waited = p.opt.Now().Sub(f.opened)
+	now := p.opt.Now()
+	f.waited, f.sealed = now.Sub(f.opened), now.UnixMilli()
 	p.stats.worked(time.Since(from))
 }
 
@@ -138,6 +139,7 @@ func (p *Producer) resolve(life context.Context, r result) error {
 			r.err = fmt.Errorf("%w: appended after %d, stored as %d", ErrConflict, p.last, r.seq)
 		} else {
 			p.last, p.counter, p.prev, p.refused = r.seq, f.head.Counter, f.hash, false
+			p.follow(f)
 			if f.closes {
 				p.closing = p.closing[1:]
 			}
@@ -169,9 +171,6 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 		cause = fmt.Errorf("%w: then %w", ErrUnknown, cause)
 	}
 	p.said.warn(p, f)
-	for _, t := range f.tallied {
-		p.putBack(t)
-	}
 	p.settle(f, 0, cause)
 	p.refused = true
 	if err := p.rename(); err != nil {
@@ -182,6 +181,11 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	st, err := p.opt.Stream.State(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	if st.Last == p.last { // else an earlier attempt was stored after all
+		for _, t := range f.tallied {
+			p.putBack(t)
+		}
 	}
 	p.last = st.Last
 	return nil

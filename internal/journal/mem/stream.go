@@ -85,13 +85,16 @@ func (s *Stream) Append(ctx context.Context, last uint64, data []byte) (uint64, 
 		return 0, journal.ErrStopped
 	}
 	s.landLocked()
+	if f.Action == Full { // an engine may see that it is full before it sees that it has the message already
+		return 0, journal.ErrFull
+	}
 	if l := s.lastLocked(); l != last {
 		if l > last && last+1 >= s.first && bytes.Equal(s.msgs[last+1-s.first].Data, data) {
 			return last + 1, nil
 		}
 		return 0, fmt.Errorf("append after %d, stream is at %d: %w", last, l, journal.ErrConflict)
 	}
-	if f.Action == Full || s.opt.MaxBytes > 0 && s.bytes+int64(len(data)) > s.opt.MaxBytes {
+	if s.opt.MaxBytes > 0 && s.bytes+int64(len(data)) > s.opt.MaxBytes {
 		return 0, journal.ErrFull
 	}
 	return s.applyLocked(f.Action, last, data)
@@ -211,6 +214,15 @@ func (s *Stream) Tear(seq uint64, n int) {
 	n = min(n, len(m.Data))
 	s.bytes -= int64(len(m.Data) - n)
 	m.Data = m.Data[:n]
+}
+
+// Unwrite takes the last message back: it was written and never synced, nobody was told, and the power failed.
+func (s *Stream) Unwrite() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.msgs) - 1
+	s.bytes -= int64(len(s.msgs[n].Data))
+	s.msgs = s.msgs[:n]
 }
 
 // Regress damages the stream: everything after last is gone and its numbers will be used again.
