@@ -178,6 +178,34 @@ func TestAnImportedIdIsRememberedForEverAndAcrossFiles(t *testing.T) {
 	}
 }
 
+// TestAMintedIdOutlivesAnyWait: an event may lie in a queue or in the spool long after a door found its token good. It must
+// not be counted again because its id was forgotten meanwhile.
+func TestAMintedIdOutlivesAnyWait(t *testing.T) {
+	opt := testOptions()
+	w, s := newWriter("a"), NewState(opt)
+	e := event.Event{
+		Space: event.Minted, ID: event.NewMintedID(w.stamp, 1, 1, 1), Type: event.Click, Tenant: 1, Campaign: 2, N: event.One, Time: w.stamp,
+	}
+	life := opt.TokenLife + opt.Window + 2*time.Hour
+	for _, c := range []struct {
+		after time.Duration
+		want  event.Class
+	}{
+		{0, event.Valid},
+		{opt.TokenLife, event.Duplicate},
+		{opt.TokenLife + 3*time.Hour, event.Duplicate},
+		{life, event.Duplicate},
+		{life + time.Second, event.Expired},
+		{2 * life, event.Expired},
+	} {
+		w.stamp = e.Time + c.after.Milliseconds()
+		mustFold(t, s, w.batch(journal.KindTick, nil))
+		if got := mustFold(t, s, w.batch(journal.KindEvents, []event.Event{e})); got[0] != byte(c.want) {
+			t.Fatalf("after %v: %v, want %v", c.after, event.Class(got[0]), c.want)
+		}
+	}
+}
+
 func TestTheWindowIsHonouredAtItsEdges(t *testing.T) {
 	opt := testOptions()
 	w, s := newWriter("a"), NewState(opt)

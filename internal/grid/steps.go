@@ -101,6 +101,9 @@ func (s *Steps) Save() (bool, error) {
 	return true, s.l.saveImage(snap)
 }
 
+// Watch asks the engine whether the journal is still whole. An error that wraps ErrHalt halts the lane.
+func (s *Steps) Watch(ctx context.Context) error { return s.l.watch(ctx) }
+
 // Seal seals every complete segment.
 func (s *Steps) Seal(ctx context.Context) error { return s.l.seal(ctx) }
 
