@@ -18,7 +18,6 @@ type clients struct {
 	due      []*item // want an answer still
 	attempts []*attempt
 	rows     [2]uint64 // next row of each import
-	tallies  int
 }
 
 // item is one event as its sender knows it. All its attempts carry the same ids.
@@ -200,11 +199,13 @@ func (c *clients) refused(a *attempt, err error) {
 
 // tally counts something that a door refused.
 func (c *clients) tally(p *process) {
-	c.tallies++
+	n := 1 + c.w.rnd.Int64N(5)
 	err := p.lanes.AddTallies([]journal.Tally{{
-		Minute: c.w.wall().UnixMilli() / 60_000, Tenant: event.TenantID(1 + c.w.rnd.IntN(2)), Door: "pixel", Reason: "forged",
-		N: 1 + c.w.rnd.Int64N(5),
+		Minute: c.w.wall().UnixMilli() / 60_000, Tenant: event.TenantID(1 + c.w.rnd.IntN(2)), Door: "pixel", Reason: p.tally.reason, N: n,
 	}})
+	if err == nil {
+		p.tally.n += n
+	}
 	if err != nil && !errors.Is(err, journal.ErrStopped) {
 		c.w.broken("BALANCE", "tally: %v", err)
 	}
@@ -299,5 +300,11 @@ func (c *clients) colour(e *event.Event, it *item) {
 	if e.Space != event.Imported && w.chance(0.1) {
 		e.Flags |= event.FlagTimeGiven
 		e.Time = w.now + w.rnd.Int64N(2*w.plan.window.Milliseconds()) - 7*w.plan.window.Milliseconds()/4
+		switch w.rnd.IntN(4) {
+		case 0: // about where late begins
+			e.Time = w.now - w.plan.window.Milliseconds() + w.rnd.Int64N(2000) - 1000
+		case 1: // about where future begins
+			e.Time = w.now + 600_000 + w.rnd.Int64N(2000) - 1000
+		}
 	}
 }

@@ -32,8 +32,9 @@ type plan struct {
 
 	appendFault, flushFault, diskError, crashInside float64 // per call
 	crash, powerCut, pause, second, clock, catalog  float64 // per step
+	restore, damageLive                             float64 // per step
 	damageImage, damageArchive, damageJournal       float64 // per crash
-	journalStops                                    bool
+	journalStops, keepRunning                       bool
 }
 
 // draw makes the plan.
@@ -52,7 +53,8 @@ func (w *world) draw() {
 		appendFault: pick(0, 0.05, 0.3), flushFault: pick(0, 0.1, 0.5), diskError: pick(0, 0, 0.1), crashInside: pick(0, 0.01, 0.05),
 		crash: pick(0, 0.01, 0.04), powerCut: pick(0, 0, 0.01), pause: pick(0, 0, 0.02), second: pick(0, 0, 0.01),
 		clock: pick(0, 0, 0.02), catalog: pick(0, 0.02), damageImage: pick(0, 0, 0.5), damageArchive: pick(0, 0, 0, 0.3),
-		damageJournal: pick(0, 0, 0, 0, 0.3), journalStops: r.IntN(2) == 0,
+		damageJournal: pick(0, 0, 0, 0, 0.3), journalStops: r.IntN(2) == 0, restore: pick(0, 0, 0, 0, 0.01),
+		damageLive: pick(0, 0, 0, 0, 0.01), keepRunning: r.IntN(2) == 0,
 	}
 }
 
@@ -124,9 +126,15 @@ func (w *world) disturb() {
 		for len(w.procs) > 0 {
 			w.kill(w.procs[0])
 		}
-		w.store.PowerCut()
-		w.oracle.ledgerWentBack()
+		w.cutPower()
 		w.damage()
+	case w.chance(pl.restore):
+		w.restore()
+	case w.chance(pl.damageLive):
+		lane := w.rnd.IntN(w.plan.lanes)
+		if st := w.state(lane); st.Last >= st.First {
+			w.hurtRunning(lane, st)
+		}
 	case w.chance(pl.pause):
 		w.fault("pause")
 		p.asleep = w.now + w.rnd.Int64N(600_000)
@@ -140,6 +148,46 @@ func (w *world) disturb() {
 	case len(w.procs) == 2 && w.chance(0.02):
 		w.kill(w.procs[w.rnd.IntN(2)])
 	}
+}
+
+// cutPower takes what was written and not synced: removals of files, what the ledger had not made durable, and the last
+// message of a lane if nobody has been told of it and nobody has read it.
+func (w *world) cutPower() {
+	w.files.powerCut()
+	w.store.PowerCut()
+	w.oracle.ledgerWentBack()
+	for lane, md := range w.oracle.models {
+		if last := md.last(); md.next <= last && w.state(lane).First < last && w.chance(0.5) && !w.clients.told(lane, last) {
+			w.fault("last message never synced")
+			w.streams[lane].Unwrite()
+			md.cutTo(last - 1)
+		}
+	}
+}
+
+// told says whether anybody was told that the message is durable.
+func (c *clients) told(lane int, seq uint64) bool {
+	for _, a := range c.attempts {
+		if a.fate == answered && a.at.lane == lane && a.at.seq == seq {
+			return true
+		}
+	}
+	return false
+}
+
+// restore puts an older copy of the ledger in place, or makes one.
+func (w *world) restore() {
+	if w.backup == nil || w.chance(0.5) {
+		b := w.store.Save()
+		w.backup = &b
+		return
+	}
+	w.fault("ledger restored from a backup")
+	for len(w.procs) > 0 {
+		w.kill(w.procs[0])
+	}
+	w.store.Restore(*w.backup)
+	w.oracle.ledgerWentBack()
 }
 
 // jumpClock moves, freezes or heals everybody's clock.
@@ -190,7 +238,7 @@ func (w *world) onAppend(_ string, _ uint64, _ []byte) jmem.Fault {
 func (w *world) onStore(stream string, m journal.Message) {
 	lane := int(stream[len("lane-")] - '0')
 	w.oracle.stored(lane, m)
-	if !w.calm && w.chance(w.plan.crashInside) {
+	if !w.calm && w.acting && w.chance(w.plan.crashInside) {
 		panic(killed{"after its message was stored"})
 	}
 }
@@ -235,6 +283,29 @@ func (w *world) damage() {
 	if st := w.state(lane); w.chance(w.plan.damageJournal) && st.Last >= st.First {
 		w.hurtJournal(lane, st)
 	}
+}
+
+// hurtRunning hurts one message while it may be read.
+func (w *world) hurtRunning(lane int, st journal.State) {
+	seq := max(st.First, st.Last-min(st.Last, w.rnd.Uint64N(8)))
+	s := w.streams[lane]
+	if _, err := s.Get(w.ctx, seq); errors.Is(err, journal.ErrGap) {
+		return
+	}
+	w.sum.Damages++
+	w.oracle.hurt[lane].journal = true
+	switch w.rnd.IntN(3) {
+	case 0:
+		w.fault("record missing, running")
+		s.Delete(seq)
+	case 1:
+		w.fault("record torn, running")
+		s.Tear(seq, 1+w.rnd.IntN(journal.HeaderBytes))
+	default:
+		w.fault("record flipped, running")
+		s.Corrupt(seq, func(b []byte) { b[w.rnd.IntN(len(b))] ^= 1 << w.rnd.IntN(8) })
+	}
+	w.did("lane %d: damage at %d of %d to %d", lane, seq, st.First, st.Last)
 }
 
 func (w *world) hurtJournal(lane int, st journal.State) {

@@ -18,6 +18,13 @@ type files struct {
 	w     *world
 	names []string // sorted, so that nothing depends on the order of a map
 	data  map[string][]byte
+	gone  []ghost // removed, and their directories not synced since
+}
+
+// ghost is a removed file that a power cut may bring back.
+type ghost struct {
+	path string
+	data []byte
 }
 
 var _ durable.Files = (*files)(nil)
@@ -26,7 +33,7 @@ func newFiles() *files { return &files{data: map[string][]byte{}} }
 
 // reset empties it for another history.
 func (f *files) reset(w *world) {
-	f.w, f.names = w, f.names[:0]
+	f.w, f.names, f.gone = w, f.names[:0], nil
 	clear(f.data)
 }
 
@@ -61,28 +68,43 @@ func (f *files) Write(path string, data []byte) error {
 			w.fault("disk error")
 			return fmt.Errorf("write %s: %w", filepath.Base(path), errDisk)
 		}
-		if w.chance(w.plan.crashInside) {
+		if w.acting && w.chance(w.plan.crashInside) {
 			panic(killed{"before writing " + path})
 		}
 	}
-	at, known := slices.BinarySearch(f.names, path)
-	if !known {
-		f.names = slices.Insert(f.names, at, path)
-	}
-	f.data[path] = bytes.Clone(data)
-	if !w.calm && w.chance(w.plan.crashInside) {
+	f.put(path, bytes.Clone(data))
+	f.gone = slices.DeleteFunc(f.gone, func(g ghost) bool { return filepath.Dir(g.path) == filepath.Dir(path) })
+	if !w.calm && w.acting && w.chance(w.plan.crashInside) {
 		panic(killed{"after writing " + path})
 	}
 	return nil
 }
 
+func (f *files) put(path string, data []byte) {
+	if at, known := slices.BinarySearch(f.names, path); !known {
+		f.names = slices.Insert(f.names, at, path)
+	}
+	f.data[path] = data
+}
+
 // Remove removes a file.
 func (f *files) Remove(path string) error {
 	if at, known := slices.BinarySearch(f.names, path); known {
+		f.gone = append(f.gone, ghost{path, f.data[path]})
 		f.names = slices.Delete(f.names, at, at+1)
 		delete(f.data, path)
 	}
 	return nil
+}
+
+// powerCut brings back some of what was removed.
+func (f *files) powerCut() {
+	for _, g := range f.gone {
+		if _, again := f.data[g.path]; !again && f.w.chance(0.5) {
+			f.put(g.path, g.data)
+		}
+	}
+	f.gone = nil
 }
 
 // damage flips, cuts or removes one of the files that contain part in their path, and says which.
@@ -102,6 +124,7 @@ func (f *files) damage(part string) string {
 	switch k := w.rnd.IntN(4); {
 	case k == 0 || len(b) == 0:
 		_ = f.Remove(n)
+		f.gone = nil
 		return n + " removed"
 	case k == 1:
 		f.data[n] = b[:w.rnd.IntN(len(b))]

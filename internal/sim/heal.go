@@ -1,15 +1,24 @@
 package sim
 
+import (
+	"errors"
+
+	"milliard/internal/ledger"
+)
+
 // heal ends all faults and lets the system do its work: everybody must get an answer and the ledger must reach the end
 // of every lane that is not damaged.
 func (w *world) heal() {
 	w.calm, w.skew, w.frozen = true, 0, 0
-	for len(w.procs) > 0 {
-		w.kill(w.procs[0])
-	}
 	w.did("no more faults")
-	w.start()
+	if len(w.procs) != 1 || w.procs[0].broken() || !w.plan.keepRunning {
+		for len(w.procs) > 0 {
+			w.kill(w.procs[0])
+		}
+		w.start()
+	}
 	const rounds = 3000
+	idle := false
 	for range rounds {
 		w.step++
 		w.now += 50
@@ -18,11 +27,16 @@ func (w *world) heal() {
 		}
 		p := w.procs[0]
 		if w.round(p) {
-			w.orderly(p)
-			return
+			if idle {
+				w.orderly(p)
+				return
+			}
+			// After a refusal only events and the tick of an idle minute find out that there is room again.
+			idle = true
+			w.now += 61_000
 		}
-		for _, s := range p.out {
-			if s.stopped && len(w.procs) > 0 {
+		for lane, s := range p.out {
+			if s.stopped || errors.Is(p.owners[lane].halted, ledger.ErrFenced) {
 				w.kill(p)
 				break
 			}
@@ -56,6 +70,7 @@ func (w *world) round(p *process) bool {
 	}
 	w.clients.timeOut()
 	done := w.clients.open() == 0
+	before := w.sum.Batches
 	for lane, s := range p.out {
 		p.send(s)
 		own := p.owners[lane]
@@ -85,11 +100,12 @@ func (w *world) round(p *process) bool {
 		st := own.Status()
 		done = done && !s.InFlight() && s.p.Pending() == 0 && st.Committed.Seq == w.state(lane).Last
 	}
-	return done
+	return done && w.sum.Batches == before // a lane that still writes has something left
 }
 
 // orderly stops the process as an operator would, and starts it once more: it must stand where it stood.
 func (w *world) orderly(p *process) {
+	w.oracle.tallied()
 	for _, own := range p.owners {
 		if own.halted == nil {
 			if err := own.LastImage(); err != nil {

@@ -237,6 +237,9 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 			used = hint == event.Duplicate
 		}
 	}
+	if age := m.logTime - int64(e.ID.Hi>>16); e.Space == event.Minted && age > m.minted && e.Flags&event.FlagExpired != 0 {
+		used = used && hint != event.Expired // the clock went back: memory goes by log time, and the id is void anyway
+	}
 	class := event.Valid
 	given := e.Flags&event.FlagTimeGiven != 0 && e.Space != event.Imported
 	switch {

@@ -43,7 +43,7 @@ func newOracle(w *world) *oracle {
 		every: []uint64{1, 4, 16}[w.rnd.IntN(3)], gone: map[int]bool{},
 	}
 	for lane := range n {
-		o.models = append(o.models, newModel(lane, w.plan.window))
+		o.models = append(o.models, newModel(lane, w.plan.window, w.plan.tokenLife))
 		o.digest = append(o.digest, map[uint64][32]byte{})
 	}
 	return o
@@ -194,6 +194,7 @@ func (o *oracle) laneHalted(own *owner, err error) {
 	case errors.Is(err, ledger.ErrFenced) && newest:
 		o.w.broken("ONE-WRITER", "lane %d: its newest owner is fenced: %v", own.lane, err)
 	case errors.Is(err, journal.ErrStopped) && o.upset: // until a restart
+	case o.w.nodes > 0 && strings.Contains(err.Error(), "was trimmed below"): // by the owner that does not know it is stale
 	case newest && !h.journal && !h.archive:
 		o.w.broken("AVAILABLE", "lane %d halted, and nothing is damaged: %v", own.lane, err)
 	}
@@ -249,6 +250,32 @@ func (o *oracle) watch() {
 	}
 }
 
+// imaged: an image was written. Nothing that the ledger does not have may be in it.
+func (o *oracle) imaged(own *owner) {
+	if images := own.Status().Images; len(images) > 0 && images[0] > o.ledger[own.lane].at.Seq && o.newest[own.lane] == own.number {
+		o.w.broken("IMAGE", "lane %d: an image at %d, the ledger stands at %d", own.lane, images[0], o.ledger[own.lane].at.Seq)
+	}
+}
+
+// tallied: what the doors refused is in the log as often as they said so; what a process had taken when it died may be
+// missing.
+func (o *oracle) tallied() {
+	stands := map[string]int64{}
+	for _, md := range o.models {
+		for _, l := range md.log[:md.next-1] {
+			for _, t := range l.tallies {
+				stands[t.Reason] += t.N
+			}
+		}
+	}
+	for _, p := range o.w.tallied {
+		whole := o.models[0].next > o.models[0].last()
+		if is := stands[p.reason]; is > p.n || is < p.n && p.alive && whole {
+			o.w.broken("BALANCE", "tallies of %s: %d counted, %d stand in the log", p.reason, p.n, is)
+		}
+	}
+}
+
 // end checks what every client was told against log, ledger and archive, after everything has healed.
 func (o *oracle) end() {
 	w := o.w
@@ -276,6 +303,7 @@ func (o *oracle) end() {
 	for _, a := range w.clients.attempts {
 		o.attempt(a)
 	}
+	o.tallied()
 	for id, n := range counts {
 		if n > 1 {
 			name := "NO-DOUBLE"

@@ -22,6 +22,7 @@ type process struct {
 	asleep int64 // true time until which it is stopped
 	born   int   // step
 
+	tally   *tally
 	waiting []*attempt // answers that its clients wait for
 	failed  bool       // a stream has told it ErrStopped: no more acknowledgement may follow
 }
@@ -85,7 +86,16 @@ func (w *world) start() {
 		}
 		p.owners = append(p.owners, o)
 	}
+	p.tally = &tally{reason: fmt.Sprintf("forged %d", p.minter), alive: true}
+	w.tallied = append(w.tallied, p.tally)
 	w.procs = append(w.procs, p)
+}
+
+// tally is what a process was told to count of what its doors refused.
+type tally struct {
+	reason string
+	n      int64
+	alive  bool
 }
 
 func (w *world) laneConfig(lane int, home string, stream journal.Stream, l ledger.Ledger) grid.LaneConfig {
@@ -112,7 +122,7 @@ func (w *world) kill(p *process) {
 	for _, a := range p.waiting {
 		w.clients.lost(a)
 	}
-	p.waiting = nil
+	p.waiting, p.tally.alive = nil, false
 	if len(w.procs) == 0 { // what was on its way into the journal is gone with the last process
 		w.journal = w.journal.Reopen(w.journalOptions())
 		w.openStreams()
@@ -186,12 +196,12 @@ func (p *process) recover(o *owner) {
 	w := p.w
 	w.oracle.acquires(o)
 	err := o.Recover(w.ctx)
-	o.recovered = true
 	w.sum.Recoveries++
 	if err != nil {
 		p.halt(o, err)
 		return
 	}
+	o.recovered = true
 	st := o.Status()
 	w.did("%s: lane %d recovered at %d", p.home, o.lane, st.Folded.Seq)
 	w.oracle.recovered(o, st.Folded)
@@ -212,6 +222,10 @@ func (p *process) halt(o *owner, err error) {
 func (p *process) own(o *owner) {
 	w := p.w
 	if o.halted != nil {
+		if o.recovered && !errors.Is(o.halted, ledger.ErrFenced) && w.chance(0.2) { // what was folded is good
+			o.Swap()
+			p.flush(o)
+		}
 		return
 	}
 	if !o.recovered {
@@ -228,7 +242,9 @@ func (p *process) own(o *owner) {
 		p.flush(o)
 	case n < 88:
 		p.save(o)
-	case n < 94:
+	case n < 91:
+		p.watch(o)
+	case n < 95:
 		p.seal(o)
 	default:
 		p.trim(o)
@@ -269,12 +285,22 @@ func (p *process) flush(o *owner) {
 	}
 }
 
+func (p *process) watch(o *owner) {
+	if err := o.Watch(p.w.ctx); err != nil {
+		o.Halt(err)
+		p.halt(o, err)
+	}
+}
+
 func (p *process) save(o *owner) {
 	w := p.w
 	ok, err := o.Save()
 	if ok {
 		w.sum.Images++
 		w.did("%s: lane %d image: %v", p.home, o.lane, err)
+		if err == nil {
+			w.oracle.imaged(o)
+		}
 	}
 	if err != nil && (w.calm || !errors.Is(err, errDisk)) {
 		w.broken("IMAGE", "lane %d: %v", o.lane, err)

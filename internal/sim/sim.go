@@ -86,6 +86,7 @@ type world struct {
 	frozen int64 // what the clock shows while it stands; 0 while it goes
 	step   int
 	calm   bool // no more faults: what is left must heal
+	acting bool // a process is in a step, in which it may die
 	// dieAfterFlush: the process dies between COMMIT and its answer.
 	dieAfterFlush bool
 
@@ -97,6 +98,9 @@ type world struct {
 	minters uint32     // minter numbers given out
 	nodes   int        // homes given out
 	catalog uint64     // control records so far
+
+	backup  *lmem.Saved
+	tallied []*tally
 
 	clients clients
 	oracle  *oracle
@@ -206,7 +210,9 @@ func (w *world) openStreams() {
 
 // inStep runs one step of p. If p dies in it, it is gone.
 func (w *world) inStep(p *process, step func()) {
+	w.acting = true
 	defer func() {
+		w.acting = false
 		switch k := recover().(type) {
 		case nil:
 		case killed:
