@@ -449,6 +449,9 @@ func (t *ledgerTruth) read(ctx context.Context, db *sql.DB) error {
 	})
 }
 
+// errLog: the log that was left behind cannot be read.
+var errLog = errors.New("the log cannot be read")
+
 // judge compares clients, log and ledger of a directory that was stopped in order.
 func judge(ctx context.Context, data, clientLogPath string) (*finding, error) {
 	return judgeOn(ctx, data, clientLogPath, nil)
@@ -468,7 +471,7 @@ func judgeOn(ctx context.Context, data, clientLogPath string, base rawLog) (*fin
 	}
 	raw, problems, err := readRaw(ctx, data, base)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errLog, err)
 	}
 	log, err := truthOf(raw, books.names, nil)
 	if err != nil {
