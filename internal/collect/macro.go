@@ -192,20 +192,25 @@ func (f *clickFacts) appendMacro(dst []byte, name string) (out []byte, isID bool
 	case "click_id", "transaction_id", "clickid":
 		return appendQueryEscape(dst, f.clickID), true
 	case "params":
-		return append(dst, queryBytes(f.params)...), false
+		return appendQueryEscape(dst, withoutToken(f.params)), false
 	}
 	var buf [32]byte
 	return appendQueryEscape(dst, f.value(buf[:0], low[:n])), false
 }
 
-// queryBytes drops whatever may not stand in a query as it is: it is the visitor's text.
-func queryBytes(q []byte) []byte {
-	for _, c := range q {
-		if c <= ' ' || c >= 0x7f || c == '#' || c == '"' || c == '<' || c == '>' || c == '\\' {
-			return nil
+// withoutToken drops the signed token from a query: it is nobody's business where the visitor is sent.
+func withoutToken(query []byte) []byte {
+	var out []byte
+	for part := range bytes.SplitSeq(query, []byte{'&'}) {
+		if name, _, _ := bytes.Cut(part, []byte{'='}); string(name) == "tk" || len(part) == 0 {
+			continue
 		}
+		if len(out) > 0 {
+			out = append(out, '&')
+		}
+		out = append(out, part...)
 	}
-	return q
+	return out
 }
 
 // value returns the text of a macro by its lower-case name, not yet encoded.
