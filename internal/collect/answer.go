@@ -96,6 +96,11 @@ func (d *Doors) unavailable(ctx *fasthttp.RequestCtx, tenant event.TenantID, doo
 		d.retryLater(ctx, fasthttp.StatusTooManyRequests, "the queue is full; nothing of the request was taken")
 		return
 	}
+	if errors.Is(err, journal.ErrNeverFits) {
+		d.refuse(tenant, door, reasonTooLarge, events)
+		d.fail(ctx, fasthttp.StatusRequestEntityTooLarge, "body", "is more than the queue holds at once; split the batch")
+		return
+	}
 	d.refuse(tenant, door, reasonNotDurable, events)
 	d.retryLater(ctx, fasthttp.StatusServiceUnavailable,
 		"durability is not known; repeat the request with the same ids")
@@ -103,7 +108,7 @@ func (d *Doors) unavailable(ctx *fasthttp.RequestCtx, tenant event.TenantID, doo
 
 // appendEventID appends an event's id as a JSON string.
 func appendEventID(dst []byte, e *event.Event) []byte {
-	if e.Space == event.Foreign {
+	if len(e.Foreign) > 0 { // the sender's id, live or of an import
 		return appendQuoted(dst, e.Foreign)
 	}
 	dst = append(dst, '"')

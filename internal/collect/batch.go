@@ -1,13 +1,35 @@
 package collect
 
 import (
+	"unicode/utf8"
+
 	"milliard/client"
 	"milliard/internal/event"
 )
 
 // batchReader turns the rows of a columnar client batch into items. What a JSON event says in text, a batch says in
 // integers where it can; those are checked the same way.
-type batchReader struct{ batch client.Batch }
+type batchReader struct {
+	batch   client.Batch
+	suspect uint64 // string columns that hold a text that is not UTF-8
+}
+
+// check looks for invalid UTF-8, once per text and not per row. User agents and referrers are what browsers send, so
+// they may hold anything.
+func (r *batchReader) check() {
+	r.suspect = 0
+	for f := range r.batch.Strings {
+		if f == int(client.FieldUA) || f == int(client.FieldReferrer) {
+			continue
+		}
+		for _, text := range r.batch.Strings[f].Dict {
+			if !utf8.Valid(text) {
+				r.suspect |= 1 << f
+				break
+			}
+		}
+	}
+}
 
 // stringField says which field a string column of a client batch is.
 func stringField(f client.Field) field {
@@ -25,7 +47,7 @@ func stringField(f client.Field) field {
 }
 
 // row fills it with row i. An empty string is a field that the row does not have.
-func (r *batchReader) row(i int, it *item) {
+func (r *batchReader) row(i int, it *item) *problem {
 	it.reset()
 	b := &r.batch
 	for f := range b.Strings {
@@ -34,6 +56,9 @@ func (r *batchReader) row(i int, it *item) {
 			continue
 		}
 		if text := s.Dict[s.Index[i]]; len(text) > 0 {
+			if r.suspect>>f&1 != 0 && !utf8.Valid(text) {
+				return bad(stringField(client.Field(f)), "invalid UTF-8")
+			}
 			it.put(stringField(client.Field(f)), text)
 		}
 	}
@@ -51,6 +76,7 @@ func (r *batchReader) row(i int, it *item) {
 	if b.HasInt[client.IntRow] {
 		it.putInt(fRow, int64(min(b.Ints[client.IntRow][i], 1<<62)))
 	}
+	return nil
 }
 
 // The fields that may come as integers, read through one function each, so that text and integer obey one rule.

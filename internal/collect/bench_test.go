@@ -27,7 +27,7 @@ func BenchmarkJSONEvent(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		x.w.reset()
+		x.w.release()
 		if p := x.d.parse(x.w, &x.o, formatNDJSON, body); p != nil || len(x.w.events) != events {
 			b.Fatalf("%v, %d events, %+v", p, len(x.w.events), x.w.outcomes[0].problem)
 		}
@@ -63,7 +63,7 @@ func BenchmarkColumnarBatch(b *testing.B) {
 	body := builder.Encode(nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		x.w.reset()
+		x.w.release()
 		if p := x.d.parse(x.w, &x.o, formatColumnar, body); p != nil || len(x.w.events) != events {
 			b.Fatalf("%v, %d events", p, len(x.w.events))
 		}
@@ -104,7 +104,7 @@ func TestNoAllocationPerEvent(t *testing.T) {
 		body []byte
 	}{"json": {formatNDJSON, lines}, "columnar": {formatColumnar, builder.Encode(nil)}} {
 		n := testing.AllocsPerRun(20, func() {
-			x.w.reset()
+			x.w.release()
 			if p := x.d.parse(x.w, &x.o, in.f, in.body); p != nil || len(x.w.events) != events {
 				t.Fatalf("%s: %v, %d events", name, p, len(x.w.events))
 			}

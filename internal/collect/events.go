@@ -153,9 +153,20 @@ func (d *Doors) parseColumnar(w *work, o *origin, body []byte) *problem {
 	if err := w.batch.batch.Decode(body, d.cfg.Limits.Rows); err != nil {
 		return &problem{field: "body", msg: err.Error(), reason: reasonMalformed}
 	}
+	w.batch.check()
 	for i := range w.batch.batch.Rows {
-		w.batch.row(i, &w.item)
+		if p := w.batch.row(i, &w.item); p != nil {
+			w.reject(p)
+			continue
+		}
+		w.subs.row(&w.batch.batch, i)
 		w.add(d, o)
+		if w.subs.full() {
+			return &problem{
+				field: "body", reason: reasonTooLarge,
+				msg: "its sub-ids come to more than " + strconv.Itoa(maxExpanded>>20) + " MB when they are written out; split the batch",
+			}
+		}
 	}
 	return nil
 }

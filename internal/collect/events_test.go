@@ -171,6 +171,59 @@ func TestImport(t *testing.T) {
 	}
 }
 
+func TestImportByID(t *testing.T) {
+	r := newRig(t, nil)
+	head := func(kind string) []string {
+		return []string{"X-API-Key", keyImporter, "Content-Type", kind, importHeader, strings.Repeat("0f", 16)}
+	}
+	long := strings.Repeat("x", 255)
+	a := r.call("POST", "/v1/events", `{"type":"click","time":1364774400000,"campaign":"summer","id":"a\"1","source":"shop"}
+{"type":"click","time":1364774400000,"campaign":"summer","id":"`+long+`"}
+{"type":"click","time":1364774400000,"campaign":"summer","id":7}
+{"type":"click","time":1364774400000,"campaign":"summer","id":"b","row":1}
+{"type":"click","time":1364774400000,"campaign":"summer","id":""}
+{"type":"click","time":1364774400000,"campaign":"summer","id":"`+long+`x"}
+{"type":"click","time":1364774400000,"campaign":"summer","id":"click/1/"}
+{"type":"click","time":1364774400000,"campaign":"summer","id":null}
+{"type":"click","time":1364774400000,"campaign":"summer","id":"c","source":"`+long+`x"}
+`, head("application/x-ndjson")...)
+	rep := reportOf(t, a)
+	if a.status != 207 || rep.Accepted != 3 || rep.Items[0].ID != `a"1` || rep.Items[1].ID != long || rep.Items[2].ID != "7" {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	for i, want := range []string{3: "row", 4: "id", 5: "id", 6: "id", 7: "row", 8: "source"} {
+		if want != "" && rep.Items[i].Field != want {
+			t.Errorf("item %d: %+v, want a complaint about %s", i, rep.Items[i], want)
+		}
+	}
+	got := r.spy.take()
+	if e := got[0]; e.Space != event.Imported || string(e.Foreign) != `a"1` || string(e.Source) != "shop" || e.Import.IsZero() || !e.ID.IsZero() {
+		t.Fatalf("%+v", e)
+	}
+	var b client.Builder
+	b.Add(&client.Event{Type: client.Click, Campaign: "summer", Time: startTime(), ID: "x", Source: "shop"})
+	b.Add(&client.Event{Type: client.Click, Campaign: "summer", Time: startTime()})
+	a = r.call("POST", "/v1/events", string(b.Encode(nil)), head(client.ContentType)...)
+	if rep := reportOf(t, a); a.status != 207 || rep.Items[0].ID != "x" || rep.Items[1].Field != "row" {
+		t.Fatalf("columns: %d %s", a.status, a.body)
+	}
+	if e := r.one(); e.Space != event.Imported || string(e.Foreign) != "x" || string(e.Source) != "shop" {
+		t.Errorf("%+v", e)
+	}
+	b.Reset()
+	b.Import = true
+	b.Add(&client.Event{Type: client.Click, Campaign: "summer", Time: startTime(), ID: "x"})
+	a = r.call("POST", "/v1/events", string(b.Encode(nil)), head(client.ContentType)...)
+	if a.status != 400 || reportOf(t, a).Items[0].Field != "row" {
+		t.Errorf("row and id in columns: %d %s", a.status, a.body)
+	}
+	a = r.call("POST", "/v1/events", `{"specversion":"1.0","id":"e1","source":"/s","type":"com.x.click","time":"2013-04-01T00:00:00Z","data":{"campaign":"summer"}}`,
+		head("application/cloudevents+json")...)
+	if a.status != 200 || reportOf(t, a).Items[0].ID != "e1" {
+		t.Errorf("a CloudEvent: %d %s", a.status, a.body)
+	}
+}
+
 func TestTokensInBatches(t *testing.T) {
 	r := newRig(t, nil)
 	tg := r.tag("campaign=summer&affiliate=ann")

@@ -106,7 +106,7 @@ func FuzzJSONEvent(f *testing.F) {
 	}
 	b := newBench(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		b.w.reset()
+		b.w.release()
 		p := b.d.parse(b.w, &b.o, formatJSON, body)
 		b.check(t)
 		if p == nil && !json.Valid(body) {
@@ -123,7 +123,7 @@ func FuzzNDJSON(f *testing.F) {
 	f.Add([]byte("{\"type\":\"page_view\"}\n\n{\"type\":\"click\",\"campaign\":\"x\"}\r\nnonsense"))
 	b := newBench(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		b.w.reset()
+		b.w.release()
 		if p := b.d.parse(b.w, &b.o, formatNDJSON, body); p == nil {
 			b.check(t)
 		}
@@ -134,7 +134,7 @@ func FuzzCloudEvents(f *testing.F) {
 	f.Add([]byte(`[{"specversion":"1.0","id":"1","source":"s","type":"a.page_view","time":"2026-04-01T00:00:00Z","x":[1],"data":{"n":2}}]`))
 	b := newBench(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		b.w.reset()
+		b.w.release()
 		if p := b.d.parse(b.w, &b.o, formatCloudEvents, body); p == nil {
 			b.check(t)
 			for i := range b.w.events {
@@ -154,7 +154,7 @@ func FuzzClientBatch(f *testing.F) {
 	f.Add(wire[:len(wire)-4])
 	b := newBench(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		b.w.reset()
+		b.w.release()
 		// With the right checksum, or nothing would get past it.
 		body = binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
 		if p := b.d.parse(b.w, &b.o, formatColumnar, body); p == nil {
@@ -176,7 +176,7 @@ func FuzzPostback(f *testing.F) {
 			ctx.Request.Header.SetMethod("POST")
 			ctx.Request.SetBodyStream(bytes.NewReader([]byte(form)), len(form))
 		}
-		b.w.reset()
+		b.w.release()
 		params, _, p := b.d.params(&ctx, b.w)
 		if p != nil {
 			return

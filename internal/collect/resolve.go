@@ -340,7 +340,7 @@ func currencyOf(v *catalog.View, c *catalog.Campaign) string {
 	return v.Info().Currency
 }
 
-// resolveID decides the event's identity. Ids that we minted and rows of imports come first; then the sender's id; a
+// resolveID decides the event's identity. Ids that we minted and events of imports come first; then the sender's id; a
 // conversion without any is its click and goal; what is left gets a minted id.
 func (d *Doors) resolveID(w *work, o *origin, it *item, e *event.Event) *problem {
 	if order := it.get(fOrder); len(order) > 0 {
@@ -363,13 +363,7 @@ func (d *Doors) resolveID(w *work, o *origin, it *item, e *event.Event) *problem
 		return bad(fSource, "is longer than 255 bytes")
 	}
 	if o.importing() {
-		row, msg := it.row()
-		if msg != "" {
-			return bad(fRow, msg)
-		}
-		e.Space, e.Import = event.Imported, o.import_
-		e.ID.Lo = row
-		return nil
+		return resolveImported(o, it, e)
 	}
 	if it.has(fRow) {
 		return bad(fRow, "is for imports, which carry the header Milliard-Import")
@@ -389,6 +383,30 @@ func (d *Doors) resolveID(w *work, o *origin, it *item, e *event.Event) *problem
 	if e.Type == event.Click {
 		e.Click = e.ID
 	}
+	return nil
+}
+
+// resolveImported identifies an event of an import: by the id that the log has for it, else by its row. Both would be two
+// identities, of which one would have to be forgotten.
+func resolveImported(o *origin, it *item, e *event.Event) *problem {
+	e.Space, e.Import = event.Imported, o.import_
+	switch {
+	case it.has(fID) && it.has(fRow):
+		return bad(fRow, "must not stand beside id: an event of an import has one of them")
+	case it.has(fID):
+		if bytes.HasPrefix(it.get(fID), []byte("click/")) {
+			return bad(fID, "must not begin with click/, which is for ids made of click ids")
+		}
+		e.Foreign, e.Source = it.get(fID), it.get(fSource)
+		return nil
+	case !it.has(fRow):
+		return bad(fRow, "or id is required in an import")
+	}
+	row, msg := it.row()
+	if msg != "" {
+		return bad(fRow, msg)
+	}
+	e.ID.Lo = row
 	return nil
 }
 
@@ -413,9 +431,14 @@ func resolveSubs(w *work, it *item, e *event.Event) *problem {
 	if it.set>>fSub1 == 0 {
 		return nil
 	}
+	if text, ok := w.subs.find(); ok {
+		e.Subs = text
+		return nil
+	}
 	at := len(w.arena)
 	for f, text := range it.subs {
 		if len(text) > maxSub {
+			w.arena = w.arena[:at]
 			return bad(f, "is longer than 500 bytes")
 		}
 		if len(w.arena) > at {
@@ -426,9 +449,11 @@ func resolveSubs(w *work, it *item, e *event.Event) *problem {
 		w.arena = appendQueryEscape(w.arena, text)
 	}
 	if len(w.arena)-at > maxSubsSize {
+		w.arena = w.arena[:at]
 		return &problem{field: "sub1", msg: "the sub-ids together are longer than 4096 bytes", reason: reasonMalformed}
 	}
 	e.Subs = w.arena[at:len(w.arena):len(w.arena)]
+	w.subs.put(e.Subs)
 	return nil
 }
 

@@ -69,18 +69,16 @@ func (d *Doors) badRequest(ctx *fasthttp.RequestCtx, err error) {
 func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	w := d.works.Get().(*work)
-	w.reset()
 	events := d.route(ctx, w)
-	if !w.detached {
-		if ctx.Request.IsBodyStream() && !w.bodyRead {
-			d.discardBody(ctx)
-		}
-		d.works.Put(w)
+	if ctx.Request.IsBodyStream() && !w.bodyRead {
+		d.discardBody(ctx)
 	}
 	if events > 0 {
 		total := time.Since(start)
 		d.cfg.Stage.ObserveBusy(total, total-w.waited, events)
 	}
+	w.release()
+	d.works.Put(w)
 }
 
 // discardBody reads what nobody asked for, when it is short, so that the connection can be used again.

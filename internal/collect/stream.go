@@ -292,10 +292,18 @@ func (d *Doors) takeGroup(w *work, o *origin, g *group) {
 	}
 	deadline := time.NewTimer(d.cfg.MaxWait)
 	defer deadline.Stop()
+	events := w.events
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		var err error
-		if g.tickets, err = d.cfg.Lanes.AddAll(nil, w.events, o.version); err == nil {
-			return
+		if g.tickets, err = d.cfg.Lanes.AddAll(g.tickets, events, o.version); err == nil {
+			if events = w.events[len(g.tickets):]; len(events) == 0 {
+				return
+			}
+			continue
+		}
+		if errors.Is(err, journal.ErrNeverFits) && len(events) > 1 {
+			events = events[:len(events)/2] // a group is ours, not the sender's: a small queue takes it in parts
+			continue
 		}
 		if !errors.Is(err, journal.ErrOverloaded) {
 			g.err = err

@@ -26,10 +26,12 @@ type work struct {
 	names    [][]byte
 	text     []byte
 	batch    batchReader
+	subs     subCache
 	facts    clickFacts
 	waited   time.Duration
 	bodyRead bool
-	detached bool // a stream took it over
+
+	announced int // Content-Length of a body that is too large for any door, which fasthttp was told not to read
 }
 
 // outcome is what became of one item of a request: an event of work.events, or a problem.
@@ -43,12 +45,16 @@ func newWork() *work { return &work{} }
 // Bounds above which a request's memory is not kept.
 const (
 	keepBytes  = 1 << 20
-	keepEvents = 8192
+	keepEvents = 12_000 // a full columnar batch, as append rounds it up
 )
 
-func (w *work) reset() {
+// release makes the memory of a finished request ready for the pool: what is large, and what still points to it, goes.
+func (w *work) release() {
 	w.item.reset()
 	w.scan.start(nil)
+	w.subs.reset()
+	clear(w.events)
+	clear(w.outcomes)
 	w.events, w.tickets, w.outcomes = w.events[:0], w.tickets[:0], w.outcomes[:0]
 	if cap(w.events) > keepEvents {
 		w.events, w.tickets, w.outcomes = nil, nil, nil
@@ -61,7 +67,7 @@ func (w *work) reset() {
 	}
 	w.names = w.names[:0]
 	w.facts = clickFacts{}
-	w.waited, w.bodyRead, w.detached = 0, false, false
+	w.waited, w.bodyRead, w.announced = 0, false, 0
 }
 
 // next returns the memory of one more event.
