@@ -152,7 +152,7 @@ func (b *Batch) column(f Field, src []byte) (rest []byte, err error) {
 // Builder makes a batch. It copies nothing: the strings of the events must not change before Encode, which Go strings
 // never do. One goroutine owns it.
 type Builder struct {
-	Import bool // send row numbers, also when they are 0
+	Import bool // send row numbers, also when they are 0, unless every event has an id
 
 	rows    int
 	subs    int // sub-ids in use
@@ -239,7 +239,7 @@ func (b *Builder) Add(e *Event) {
 	b.integer(FieldTime, at, at != 0)
 	b.integer(FieldN, zigzag(n), n != One)
 	b.integer(FieldAmount, zigzag(e.Amount), e.Amount != 0 || e.PriceModel != "")
-	b.integer(FieldRow, e.Row, b.Import)
+	b.integer(FieldRow, e.Row, b.Import && e.ID == "")
 	b.rows++
 	b.size += 2 * NumIntFields
 }

@@ -77,6 +77,26 @@ func TestBatchRoundTrip(t *testing.T) {
 	})
 }
 
+func TestRowsAreSentForEventsWithoutIDs(t *testing.T) {
+	for name, x := range map[string]struct {
+		events []Event
+		rows   bool
+	}{
+		"rows":  {[]Event{{Type: Click}, {Type: Click, Row: 1}}, true},
+		"ids":   {[]Event{{Type: Click, ID: "a"}, {Type: Click, ID: "b"}}, false},
+		"mixed": {[]Event{{Type: Click, ID: "a"}, {Type: Click, Row: 1}}, true}, // the server refuses the first: it says both
+	} {
+		b := Builder{Import: true}
+		for i := range x.events {
+			b.Add(&x.events[i])
+		}
+		var got Batch
+		if err := got.Decode(b.Encode(nil), 10); err != nil || got.HasInt[IntRow] != x.rows {
+			t.Errorf("%s: %v, a column of rows: %v", name, err, got.HasInt[IntRow])
+		}
+	}
+}
+
 func TestDecodeRefusesTooManyRows(t *testing.T) {
 	var b Builder
 	for _, e := range sample(10) {

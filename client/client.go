@@ -29,7 +29,7 @@ var (
 type Options struct {
 	URL    string // of the doors, such as http://127.0.0.1:8080
 	Key    string // API key with the right ingest, or backfill for an import
-	Import string // 32 hex digits: the events are rows of this import
+	Import string // 32 hex digits: the events are of this import; each has an ID or a Row
 	Source string // of ids that the client makes; default "client"
 
 	HTTP       *http.Client  // default: one with timeouts

@@ -24,7 +24,7 @@ const (
 
 // Event is one event to send. Empty fields are not sent. docs/api-doors.md has the rules.
 type Event struct {
-	ID         string    // unique per Source; empty: Client.Send makes one, so that a retry cannot count twice
+	ID         string    // unique per Source; empty: Client.Send makes one, so that a retry cannot count twice, or the Row is it
 	Source     string    // who gave the id
 	Type       string    // Impression, Click, Conversion or a registered custom type
 	Time       time.Time // when it happened; zero: when it is received
@@ -46,7 +46,7 @@ type Event struct {
 	Device     string
 	Referrer   string
 	Subs       []string // Subs[0] is sub1
-	Row        uint64   // of an import
+	Row        uint64   // of an import, for an event without an ID
 }
 
 // MaxSubs is the number of sub-ids that an event can have.

@@ -213,9 +213,13 @@ func TestImportByID(t *testing.T) {
 	b.Reset()
 	b.Import = true
 	b.Add(&client.Event{Type: client.Click, Campaign: "summer", Time: startTime(), ID: "x"})
+	b.Add(&client.Event{Type: client.Click, Campaign: "summer", Time: startTime(), Row: 1})
 	a = r.call("POST", "/v1/events", string(b.Encode(nil)), head(client.ContentType)...)
-	if a.status != 400 || reportOf(t, a).Items[0].Field != "row" {
-		t.Errorf("row and id in columns: %d %s", a.status, a.body)
+	if rep := reportOf(t, a); a.status != 207 || rep.Items[0].Field != "row" || rep.Items[1].ID != "1" {
+		t.Errorf("rows and ids in columns: %d %s", a.status, a.body)
+	}
+	if e := r.one(); e.ID.Lo != 1 || len(e.Foreign) > 0 {
+		t.Errorf("%+v", e)
 	}
 	a = r.call("POST", "/v1/events", `{"specversion":"1.0","id":"e1","source":"/s","type":"com.x.click","time":"2013-04-01T00:00:00Z","data":{"campaign":"summer"}}`,
 		head("application/cloudevents+json")...)

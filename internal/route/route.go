@@ -16,13 +16,14 @@ const importRowsPerSlot = 1 << 16
 // Router hashes foreign ids and orders with the installation's secret seed.
 type Router struct{ Seed uint64 }
 
-// Slot returns the event's slot: inside ids that we minted; conversions by order, else by click; foreign ids by hash.
+// Slot returns the event's slot: inside ids that we minted; conversions by order, else by click unless an
+// import names them; foreign ids by hash.
 func (r Router) Slot(e *event.Event) uint16 {
 	if e.Type == event.Conversion {
 		if len(e.Order) > 0 {
 			return slotOf(r.Order(e.Tenant, e.Advertiser, e.Order))
 		}
-		if !e.Click.IsZero() {
+		if !e.Click.IsZero() && (e.Space != event.Imported || len(e.Foreign) == 0) {
 			return e.Click.Slot()
 		}
 	}

@@ -34,6 +34,9 @@ func TestAnEventMeetsItselfWhateverElseChanges(t *testing.T) {
 	moved := row
 	moved.Import, moved.ID.Lo = event.ImportID{2}, 1<<40
 	same("an imported id in another file and row", row, moved)
+	row.Type, moved.Type = event.Conversion, event.Conversion
+	row.Click, moved.Click = click, other
+	same("an imported conversion with another click", row, moved)
 	for what, e := range map[string]event.Event{"tenant": {Space: event.Foreign, Tenant: 2, Foreign: []byte("x")}, "type": {Space: event.Foreign, Type: 9, Foreign: []byte("x")}} {
 		if plain := (event.Event{Space: event.Foreign, Foreign: []byte("x")}); r.Slot(&e) == r.Slot(&plain) {
 			t.Errorf("another %s, the same slot (one chance in 1,024)", what)
