@@ -177,9 +177,32 @@ func (l *Lane) halt(err error) {
 
 func (l *Lane) label() string { return fmt.Sprint(l.cfg.Lane) }
 
+// recoverPatiently tries again as long as the ledger cannot be had: the doors and the journal do without it meanwhile.
+func (l *Lane) recoverPatiently(ctx context.Context) (*source, error) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		src, err := l.recover(ctx)
+		unavailable := errors.Is(err, ledger.ErrUnavailable) && !errors.Is(err, ErrHalt)
+		l.mu.Lock()
+		l.flushErr = nil
+		if unavailable {
+			l.flushErr = err
+		}
+		l.mu.Unlock()
+		if !unavailable {
+			return src, err
+		}
+		l.cfg.Log.Warn("lane cannot recover yet, trying again", "lane", l.cfg.Lane, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // own recovers, starts flusher and keeper, and folds until ctx ends.
 func (l *Lane) own(ctx context.Context) error {
-	reader, err := l.recover(ctx)
+	reader, err := l.recoverPatiently(ctx)
 	if err != nil {
 		return err
 	}

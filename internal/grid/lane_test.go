@@ -27,7 +27,7 @@ type book struct {
 	epoch   uint64
 	at      ledger.Position
 	sums    map[ledger.Key]ledger.Value
-	failing error // what Flush answers, without writing
+	failing error // what Flush answers, without writing; Acquire as well
 	flushes int
 }
 
@@ -36,6 +36,9 @@ func newBook() *book { return &book{sums: make(map[ledger.Key]ledger.Value)} }
 func (b *book) Acquire(context.Context, int) (uint64, ledger.Position, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.failing != nil {
+		return 0, ledger.Position{}, b.failing
+	}
 	b.epoch++
 	return b.epoch, b.at, nil
 }
@@ -252,6 +255,29 @@ func TestALedgerThatIsDownLosesNothing(t *testing.T) {
 	b.flushed()
 	if b.book.total() != 21 {
 		t.Fatalf("%d in the ledger", b.book.total())
+	}
+	b.stop()
+}
+
+func TestALaneWaitsForALedgerThatIsDownAtStart(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.append(foreign("0"))
+	b.flushed()
+	b.stop()
+	b.book.failing = fmt.Errorf("%w: fsync failed", ledger.ErrUnavailable)
+	b.start()
+	b.until("the lane says why it waits", func() bool { return b.lane.Status().FlushErr != nil })
+	if s := b.lane.Status(); s.Halted != nil || s.CaughtUp {
+		t.Fatalf("%+v", s)
+	}
+	b.append(foreign("1"))
+	b.book.mu.Lock()
+	b.book.failing = nil
+	b.book.mu.Unlock()
+	b.flushed()
+	if s := b.lane.Status(); s.FlushErr != nil || b.book.total() != 2 {
+		t.Fatalf("%d in the ledger, %+v", b.book.total(), s)
 	}
 	b.stop()
 }

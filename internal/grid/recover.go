@@ -11,11 +11,15 @@ import (
 
 // recover brings the lane to the ledger's position and returns a source that stands behind it: newest image at or below
 // the ledger's position L, then (C, L] folded without counting, then counting is switched on. What stands behind L is
-// counted wherever it is: a ledger that was restored from a backup catches up from the archive.
+// counted wherever it is: a ledger that was restored from a backup catches up from the archive. A ledger that cannot be
+// had right now is no reason to halt: the error wraps ledger.ErrUnavailable, and it is tried again.
 func (l *Lane) recover(ctx context.Context) (*source, error) {
 	epoch, at, err := l.cfg.Ledger.Acquire(ctx, l.cfg.Lane)
 	if err != nil {
-		return nil, fmt.Errorf("%w: acquire ledger: %w", ErrHalt, err)
+		if !errors.Is(err, ledger.ErrUnavailable) {
+			err = fmt.Errorf("%w: %w", ErrHalt, err)
+		}
+		return nil, fmt.Errorf("acquire ledger: %w", err)
 	}
 	stream, err := l.cfg.Stream.State(ctx)
 	if err != nil {

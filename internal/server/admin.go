@@ -143,6 +143,8 @@ func (s *Server) ready() ops.Ready {
 		switch {
 		case l.Halted != nil:
 			check(&r.Grid, name, l.Halted)
+		case !l.CaughtUp && l.FlushErr != nil:
+			check(&r.Grid, name, fmt.Errorf("recovering: %w", l.FlushErr))
 		case !l.CaughtUp:
 			check(&r.Grid, name, errors.New("recovering: folding up to the ledger's position"))
 		case l.FlushErr != nil:
