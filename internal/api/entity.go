@@ -29,6 +29,7 @@ type (
 		Status       catalog.Status `json:"status"`
 		Live         bool           `json:"live"` // its events count: it and its advertiser are active
 		SignedClicks bool           `json:"signed_clicks"`
+		PixelOrders  bool           `json:"pixel_orders"`
 	}
 	bannerItem struct {
 		ID       event.BannerID `json:"id"`
@@ -93,6 +94,7 @@ func (a *Catalog) items(v *catalog.View, kind string) (ids []uint32, items []any
 		for _, e := range v.Campaigns() {
 			add(uint32(e.ID), campaignItem{
 				ID: e.ID, CampaignDoc: v.ExportCampaign(e), Status: e.Status, Live: v.Live(e), SignedClicks: e.SignedClicks,
+				PixelOrders: e.PixelOrders,
 			})
 		}
 	case catalog.KindBanner:

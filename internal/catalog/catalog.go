@@ -77,6 +77,7 @@ type Campaign struct {
 	Landings     []Landing          `json:"landings,omitempty" yaml:"landings,omitempty"`
 	ClickWindow  int64              `json:"click_window_seconds,omitempty" yaml:"click_window_seconds,omitempty"` // attribution; default 30 days
 	SignedClicks bool               `json:"signed_clicks,omitempty" yaml:"signed_clicks,omitempty"`               // static links are refused (forged)
+	PixelOrders  bool               `json:"pixel_orders,omitempty" yaml:"pixel_orders,omitempty"`                 // the conversion pixel's order_id and amount are believed
 	Fallback     string             `json:"fallback,omitempty" yaml:"fallback,omitempty"`                         // URL for traffic that is not sent to a landing
 }
 

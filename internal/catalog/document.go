@@ -60,6 +60,7 @@ type CampaignDoc struct {
 	Landings     []Landing   `json:"landings,omitempty" yaml:"landings,omitempty"`
 	ClickWindow  Seconds     `json:"click_window,omitempty" yaml:"click_window,omitempty"`
 	SignedClicks *bool       `json:"signed_clicks,omitempty" yaml:"signed_clicks,omitempty"`
+	PixelOrders  *bool       `json:"pixel_orders,omitempty" yaml:"pixel_orders,omitempty"`
 	Fallback     *string     `json:"fallback,omitempty" yaml:"fallback,omitempty"`
 	Banners      []BannerDoc `json:"banners,omitempty" yaml:"banners,omitempty"`
 	Prices       []PriceDoc  `json:"prices,omitempty" yaml:"prices,omitempty"`

@@ -72,6 +72,9 @@ func (v *View) ExportCampaign(c *Campaign) CampaignDoc {
 	if c.SignedClicks {
 		d.SignedClicks = new(true)
 	}
+	if c.PixelOrders {
+		d.PixelOrders = new(true)
+	}
 	return d
 }
 

@@ -160,6 +160,9 @@ func (w *plan) campaign(d *CampaignDoc) error {
 	if d.SignedClicks != nil {
 		c.SignedClicks = *d.SignedClicks
 	}
+	if d.PixelOrders != nil {
+		c.PixelOrders = *d.PixelOrders
+	}
 	if err := firstOf(
 		checkStatus(c.Status), w.ofAdvertiser(d, c), w.currency(d, was, c), landings(d, c),
 		optionalURL("fallback", d.Fallback, &c.Fallback),

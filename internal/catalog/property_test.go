@@ -74,6 +74,9 @@ func drawCampaign(t *rapid.T, key string) CampaignDoc {
 	if rapid.Bool().Draw(t, "signed given") {
 		c.SignedClicks = new(rapid.Bool().Draw(t, "signed"))
 	}
+	if rapid.Bool().Draw(t, "pixel orders given") {
+		c.PixelOrders = new(rapid.Bool().Draw(t, "pixel orders"))
+	}
 	for _, k := range drawSome(t, "banners", []string{"b1", "b2"}) {
 		c.Banners = append(c.Banners, BannerDoc{Key: k, Width: rapid.IntRange(0, 3).Draw(t, "width"), Status: drawStatus(t)})
 	}

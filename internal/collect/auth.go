@@ -101,5 +101,8 @@ func eventIDOf(ctx *fasthttp.RequestCtx) ([]byte, *problem) {
 	if len(id) > event.MaxForeignID {
 		return nil, &problem{field: name, msg: "is longer than 255 bytes", reason: reasonMalformed}
 	}
+	if reservedID(id) {
+		return nil, &problem{field: name, msg: reservedMsg, reason: reasonMalformed}
+	}
 	return id, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -121,6 +122,11 @@ func unauthorised(field, msg string) (int, *problem) {
 	return fasthttp.StatusUnauthorized, &problem{field: field, msg: msg, reason: reasonUnauthorized}
 }
 
+func unproven(field, msg string) (proof, int, *problem) {
+	status, p := unauthorised(field, msg)
+	return proofPixel, status, p
+}
+
 // postback checks a conversion and makes an event of it.
 func (d *Doors) postback(
 	ctx *fasthttp.RequestCtx, w *work, params url.Values, pixel bool, e *event.Event,
@@ -141,8 +147,9 @@ func (d *Doors) postback(
 		return o, status, p
 	}
 	o = d.originOf(v, view)
+	proof := proofPixel
 	if !pixel {
-		if status, p = d.provePostback(ctx, v, &o, params, signed, w); p != nil {
+		if proof, status, p = d.provePostback(ctx, v, &o, params, signed, w); p != nil {
 			return o, status, p
 		}
 	}
@@ -150,7 +157,10 @@ func (d *Doors) postback(
 		return o, fasthttp.StatusUnauthorized,
 			&problem{field: "click_id", msg: "is not a click id of this network", reason: reasonForged}
 	}
-	if p = fillConversion(ctx, w, params, click); p != nil {
+	if pixel {
+		d.pixelParams(ctx, &o, params, w.claims.Campaign)
+	}
+	if p = fillConversion(ctx, w, params, click, proof); p != nil {
 		return o, fasthttp.StatusBadRequest, p
 	}
 	if p = d.resolve(w, &o, &w.item, e); p != nil {
@@ -172,6 +182,11 @@ func (d *Doors) postback(
 		}
 		e.Advertiser = a.ID // of an unknown campaign: what is known is who says so
 	}
+	if proof == proofSignature && e.Space == event.Minted && len(e.Order) == 0 {
+		sum := sha256.Sum256([]byte(strings.ToLower(params.Get("sig")))) // the same postback again is the same event
+		e.Space, e.ID, e.Source = event.Foreign, event.MintedID{}, []byte(sourceSigned)
+		e.Foreign = []byte(hex.EncodeToString(sum[:16]))
+	}
 	if pixel {
 		person := *e
 		d.person(ctx, w, &person)
@@ -181,8 +196,40 @@ func (d *Doors) postback(
 	return o, 0, nil
 }
 
+// proof is what a conversion is believed for.
+type proof uint8
+
+const (
+	proofPixel     proof = iota // the visitor's own click id, and nothing else
+	proofKey                    // a key in the request: whatever it says
+	proofSignature              // a signature over the parameters
+)
+
+// pixelOnly are the parameters that a visitor's browser cannot vouch for, beside those that pixel_orders allows.
+func pixelOnly() []string {
+	return []string{"eid", "n", "price_model", "time", "ip", "ua", "country", "device"}
+}
+
+// pixelParams leaves of a conversion pixel's parameters what its sender can vouch for. The click id proves that there was a
+// click, not what was bought after it: one visitor could have any number of orders of any amount. Order and amount are
+// believed where the campaign says so.
+func (d *Doors) pixelParams(ctx *fasthttp.RequestCtx, o *origin, params url.Values, campaign event.CampaignID) {
+	drop := pixelOnly()
+	if c, ok := o.view.CampaignByID(campaign); !ok || !c.PixelOrders {
+		drop = append(drop, "order_id", "amount", "sum", "currency")
+	}
+	ignored := len(ctx.Request.Header.Peek("Idempotency-Key")) > 0
+	for _, name := range drop {
+		ignored = ignored || params.Get(name) != ""
+		delete(params, name)
+	}
+	if ignored {
+		d.refuse(o.tenant, doorConversion, reasonPixelFields, 1)
+	}
+}
+
 // fillConversion puts a postback's parameters into w.item under our names.
-func fillConversion(ctx *fasthttp.RequestCtx, w *work, params url.Values, click []byte) *problem {
+func fillConversion(ctx *fasthttp.RequestCtx, w *work, params url.Values, click []byte, by proof) *problem {
 	it := &w.item
 	it.reset()
 	it.put(fType, []byte("conversion"))
@@ -213,7 +260,7 @@ func fillConversion(ctx *fasthttp.RequestCtx, w *work, params url.Values, click 
 		put(f, f.name())
 	}
 	put(fID, "eid")
-	if !it.has(fID) {
+	if !it.has(fID) && by == proofKey { // of a signed postback only what is signed counts
 		if id := ctx.Request.Header.Peek("Idempotency-Key"); len(id) > 0 {
 			it.put(fID, id)
 		}
@@ -228,41 +275,42 @@ func fillConversion(ctx *fasthttp.RequestCtx, w *work, params url.Values, click 
 // signature with the advertiser's secret.
 func (d *Doors) provePostback(
 	ctx *fasthttp.RequestCtx, v *control.View, o *origin, params url.Values, signed bool, w *work,
-) (int, *problem) {
+) (proof, int, *problem) {
 	if secret := apiSecret(ctx); len(secret) > 0 {
 		tenant, key, ok := v.APIKeyByHash(sha256.Sum256(secret))
 		if !ok || !key.Can(catalog.RightIngest) || signed && tenant != o.tenant {
-			return unauthorised("Authorization", "is not a valid API key with the right ingest")
+			return unproven("Authorization", "is not a valid API key with the right ingest")
 		}
 		view, ok := v.Tenant(tenant)
 		if !ok {
-			return unauthorised("Authorization", "is not a valid API key with the right ingest")
+			return unproven("Authorization", "is not a valid API key with the right ingest")
 		}
 		*o = d.originOf(v, view)
-		return 0, nil
+		return proofKey, 0, nil
 	}
 	adv := advertiserOf(o.view, params, signed, &w.claims)
 	if adv == nil || adv.Status != catalog.Active {
-		return unauthorised("adv", "names no advertiser of this network")
+		return unproven("adv", "names no advertiser of this network")
 	}
 	switch key, sig := params.Get("key"), params.Get("sig"); {
 	case key != "":
 		if adv.PostbackKeyHash == "" || !adv.CheckPostbackKey([]byte(key)) {
-			return unauthorised("key", "is not the advertiser's postback key")
+			return unproven("key", "is not the advertiser's postback key")
 		}
 	case sig != "":
 		secret, ok := v.PostbackSecret(o.tenant, adv.ID)
 		ts, tsOK := toInt([]byte(params.Get("ts")))
 		if !ok || !checkSignature(secret, params, sig) {
-			return unauthorised("sig", "is not the advertiser's signature")
+			return unproven("sig", "is not the advertiser's signature")
 		}
 		if age := d.now().Unix() - ts; !tsOK || age > int64(signatureLife/time.Second) || age < -int64(signatureLife/time.Second) {
-			return unauthorised("ts", "is not within one hour of now")
+			return unproven("ts", "is not within one hour of now")
 		}
+		return proofSignature, 0, nil
 	default:
-		return unauthorised("key", "key or sig is required")
+		return unproven("key", "key or sig is required")
 	}
-	return 0, nil
+	return proofKey, 0, nil
 }
 
 // advertiserOf finds who a postback must be from: the one it names, else the one of its click or campaign.

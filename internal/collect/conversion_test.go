@@ -171,7 +171,7 @@ func TestConversionPixel(t *testing.T) {
 	if e := r.one(); a.status != 200 || len(a.body) != 43 || e.Click != click.Click || len(e.UA) == 0 || len(e.IP) != 3 {
 		t.Fatalf("%d %+v", a.status, e)
 	}
-	for _, query := range []string{"", "click_id=x", "campaign=plain&key=pk-shop-1234&adv=shop", "click_id=" + id + "&amount=x"} {
+	for _, query := range []string{"", "click_id=x", "campaign=plain&key=pk-shop-1234&adv=shop", "click_id=" + id + "&goal=none"} {
 		if b := r.get("/conversion.gif?" + query); b.status != 200 || b.body != a.body {
 			t.Errorf("%s: %d", query, b.status)
 		}

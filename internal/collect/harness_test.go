@@ -47,6 +47,10 @@ tenants:
       - key: plain
         advertiser: shop
         landings: [{url: "https://shop.example/plain"}]
+      - key: trusting
+        advertiser: shop
+        pixel_orders: true
+        landings: [{url: "https://shop.example/trusting"}]
       - key: signed
         advertiser: shop
         signed_clicks: true

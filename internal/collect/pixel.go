@@ -123,7 +123,7 @@ func (d *Doors) staticTag(
 		return o, false, p
 	}
 	if len(id) > 0 {
-		e.Space, e.Foreign = event.Foreign, id
+		e.Space, e.Foreign, e.Source = event.Foreign, id, []byte(sourceLink)
 	} else {
 		e.Space, e.ID = event.Minted, d.cfg.Minter.New(o.now)
 	}

@@ -359,8 +359,14 @@ func (d *Doors) resolveID(w *work, o *origin, it *item, e *event.Event) *problem
 	if len(id) > event.MaxForeignID {
 		return bad(fID, "is longer than 255 bytes")
 	}
+	if reservedID(id) {
+		return bad(fID, reservedMsg)
+	}
 	if len(source) > event.MaxForeignID {
 		return bad(fSource, "is longer than 255 bytes")
+	}
+	if hasControl(source) {
+		return bad(fSource, "must not hold control characters")
 	}
 	if o.importing() {
 		return resolveImported(o, it, e)
@@ -410,10 +416,30 @@ func resolveImported(o *origin, it *item, e *event.Event) *problem {
 	return nil
 }
 
+// Ids that senders choose share one space with those that the doors make of something else, so the latter are kept apart
+// by what no sender can give: a prefix of the id, or a source with a control character.
+const (
+	clickPrefix  = "click/"
+	reservedMsg  = "must not begin with click/, which is ours"
+	sourceLink   = "\x00link"   // eid of a public link: anybody can write one
+	sourceSigned = "\x00signed" // a signed postback that names nothing else
+)
+
+func reservedID(id []byte) bool { return bytes.HasPrefix(id, []byte(clickPrefix)) }
+
+func hasControl(b []byte) bool {
+	for _, c := range b {
+		if c < 0x20 || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}
+
 // clickGoalID makes the id of a conversion that has nothing but its click and goal.
 func (w *work) clickGoalID(v *catalog.View, e *event.Event) []byte {
 	at := len(w.arena)
-	w.arena = append(w.arena, "click/"...)
+	w.arena = append(w.arena, clickPrefix...)
 	w.arena = append(w.arena, e.Click.String()...)
 	w.arena = append(w.arena, '/')
 	if g, ok := v.GoalByID(e.Goal); ok {

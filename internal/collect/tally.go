@@ -32,6 +32,7 @@ const (
 	reasonOverloaded   = "overloaded"   // refused before it was stored
 	reasonNotDurable   = "not_durable"  // no answer of the journal in time: stored or not
 	reasonAtRisk       = "at_risk"      // a click that was redirected although the journal did not answer
+	reasonPixelFields  = "pixel_fields" // a conversion pixel that was counted without what it said beside its click and goal
 	reasonRate         = "rate_limited"
 	reasonMethod       = "method"
 	reasonNotFound     = "not_found"
