@@ -61,7 +61,7 @@ func (c *checkSide) ask(ctx context.Context, path string, q url.Values, result a
 	if c.Tenant != "" {
 		return errors.New("--tenant: the log is that of the whole server")
 	}
-	return c.follow(ctx, path, q, result, func(line json.RawMessage) {
+	return c.follow(ctx, path, q, nil, result, func(line json.RawMessage) {
 		var p verify.Progress
 		if json.Unmarshal(line, &p) == nil {
 			c.progress(p)
@@ -70,8 +70,8 @@ func (c *checkSide) ask(ctx context.Context, path string, q url.Values, result a
 }
 
 // follow posts to the admin side and reads an answer that comes line by line: progress, then a result or an error.
-func (a *adminSide) follow(ctx context.Context, path string, q url.Values, result any, progress func(json.RawMessage)) error {
-	resp, err := a.send(ctx, http.MethodPost, path, q, nil)
+func (a *adminSide) follow(ctx context.Context, path string, q url.Values, body []byte, result any, progress func(json.RawMessage)) error {
+	resp, err := a.send(ctx, http.MethodPost, path, q, body)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,9 @@ type Segment struct {
 	Path        string // of the main part
 }
 
+// Personal returns the path of the personal part.
+func (s Segment) Personal() string { return s.Path[:len(s.Path)-len(".main.zst")] + ".personal.zst" }
+
 const (
 	mainMagic     = "MLSM1"
 	personalMagic = "MLSP1"
@@ -241,7 +244,7 @@ func (a *Archive) Read(s Segment, personal bool) ([]Batch, error) {
 	}
 	var side []byte
 	if personal {
-		if side, err = a.decompress(s.Path[:len(s.Path)-len(".main.zst")] + ".personal.zst"); err != nil {
+		if side, err = a.decompress(s.Personal()); err != nil {
 			return nil, err
 		}
 	}

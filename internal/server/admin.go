@@ -197,6 +197,7 @@ func (s *Server) routes(ctx context.Context, mux *http.ServeMux) error {
 	(&api.Journal{Streams: s.streams, Archive: s.archive}).Register(mux)
 	(&api.Catalog{Control: s.control}).Register(mux)
 	(&api.Verify{Run: s.verify, Recount: s.recount}).Register(mux)
+	(&api.Backup{Run: s.backup}).Register(mux)
 	return s.startDashboard(ctx, mux)
 }
 

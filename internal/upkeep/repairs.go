@@ -1,0 +1,4 @@
+package upkeep
+
+// repairsFile holds what repairs have acknowledged.
+const repairsFile = "repairs.json"
