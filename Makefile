@@ -15,7 +15,7 @@ FROM    ?= 1
 ARGS    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt lint test race fuzz golden smoke sim sim-quick faults faults-quick vuln run demo
+.PHONY: help build check fmt lint test race fuzz golden smoke sim sim-quick faults faults-quick bench bench-quick vuln run demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ faults: ## break everything that can break and compare ids and sums; hours; appe
 
 faults-quick: ## the same, small: at most 15 minutes
 	$(GO) run ./faults quick
+
+bench: ## every row of docs/benchmarks.md beside its peers, up to an hour; needs an idle machine
+	$(GO) run ./bench
+
+bench-quick: ## the same, tiny: fails on errors, never on a number
+	$(GO) run ./bench -quick
 
 vuln: ## known vulnerabilities in what we import; needs the vulnerability database
 	$(TOOL) govulncheck ./...

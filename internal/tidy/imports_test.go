@@ -163,7 +163,7 @@ func TestEnginesAreBehindTheirFences(t *testing.T) {
 			[]string{"internal/collect", "internal/load", "internal/replay", "internal/server"},
 			"fasthttp serves the doors and the clients that load them",
 		},
-		{"github.com/duckdb/duckdb-go", []string{"internal/ledger/", "smoke", "faults"}, "SQL drivers live in ledger/*"},
+		{"github.com/duckdb/duckdb-go", []string{"internal/ledger/", "smoke", "faults", "bench"}, "SQL drivers live in ledger/*"},
 		{"github.com/jackc/pgx", []string{"internal/ledger/"}, "SQL drivers live in ledger/*"},
 		{"github.com/nats-io/nats.go", []string{"internal/journal/jet", "internal/server"}, "the engine lives in journal/jet"},
 		{"github.com/nats-io/nats-server", []string{"internal/journal/jet", "internal/server"}, "the engine lives in journal/jet"},
