@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+)
+
+// expected is what readers must be told: the value of each campaign's counter.
+type expected struct {
+	Keys   []string `json:"keys"`
+	Values []int64  `json:"values"`
+	Moving bool     `json:"moving"` // there is load beside the readers: a value may only grow
+}
+
+func readExpected(path string) (*expected, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	e := &expected{}
+	if err := json.Unmarshal(text, e); err != nil || len(e.Keys) == 0 || len(e.Keys) != len(e.Values) {
+		return nil, fmt.Errorf("%s: %d keys, %d values: %w", path, len(e.Keys), len(e.Values), err)
+	}
+	return e, nil
+}
+
+// keysPerRead is what P5 asks for.
+const keysPerRead = 100
+
+// checkEvery is how often an answer is read value by value; the others are checked for their size.
+const checkEvery = 16
+
+// pickKeys chooses the keys of one request.
+func (e *expected) pickKeys(t *traffic) []int {
+	out := make([]int, keysPerRead)
+	for i := range out {
+		out[i] = int(t.random() >> 33 % uint64(len(e.Keys)))
+	}
+	return out
+}
+
+func (e *expected) right(key int, value int64) bool {
+	return value == e.Values[key] || e.Moving && value > e.Values[key]
+}
+
+// asks makes the requests that a connection goes through: 64 of 100 random keys each.
+func (r *loadRun) asks(build func([]int) []byte) (keys [][]int, bodies [][]byte) {
+	t := newTraffic(r.names, r.zipf, 1, 0, false)
+	for range 64 {
+		k := r.expect.pickKeys(t)
+		keys = append(keys, k)
+		bodies = append(bodies, build(k))
+	}
+	return keys, bodies
+}
+
+// driveRead reads 100 live counters per request.
+func driveRead(ctx context.Context, r *loadRun, _ int) (*sent, error) {
+	c, err := dial(ctx, r.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	head := "POST /v1/counters HTTP/1.1\r\nHost: " + r.Addr + "\r\nContent-Type: application/json\r\n"
+	keys, bodies := r.asks(func(k []int) []byte {
+		b := []byte(`{"keys":[`)
+		for i, key := range k {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, `{"type":"impression","campaign":"`+r.expect.Keys[key]+`"}`...)
+		}
+		return append(b, "]}"...)
+	})
+	return r.reads(c, func(n int) (string, error) {
+		status, answer, err := c.post(head, bodies[n%len(bodies)])
+		if err != nil {
+			return "", err
+		}
+		if status != 200 {
+			return fmt.Sprintf("counters: status %d: %.200q", status, answer), nil
+		}
+		if n%checkEvery != 0 {
+			return "", nil
+		}
+		var a struct {
+			Values []struct {
+				Events int64 `json:"events"`
+			} `json:"values"`
+		}
+		if err := json.Unmarshal(answer, &a); err != nil {
+			return "", fmt.Errorf("counters: %w", err)
+		}
+		if len(a.Values) != keysPerRead {
+			return fmt.Sprintf("counters: %d values in %.200q", len(a.Values), answer), nil
+		}
+		for i, key := range keys[n%len(keys)] {
+			if !r.expect.right(key, a.Values[i].Events) {
+				return fmt.Sprintf("counter %s: %d, not %d", r.expect.Keys[key], a.Values[i].Events, r.expect.Values[key]), nil
+			}
+		}
+		return "", nil
+	})
+}
+
+// reads is the loop of a reader; ask returns what is wrong with an answer.
+func (r *loadRun) reads(c *conn, ask func(n int) (string, error)) (*sent, error) {
+	s, h := &sent{}, newHistogram()
+	for n := 0; r.take(1) > 0 && s.Wrong == ""; n++ {
+		if n%256 == 0 {
+			if err := c.within(time.Minute); err != nil {
+				return nil, err
+			}
+		}
+		began := time.Now()
+		wrong, err := ask(n)
+		if err != nil {
+			return nil, err
+		}
+		s.Wrong = wrong
+		s.Requests++
+		note(h, time.Since(began))
+	}
+	r.good.mu.Lock()
+	defer r.good.mu.Unlock()
+	r.good.all.Merge(h)
+	return s, nil
+}
+
+// driveMemget is the peer's reader: memcached's text protocol, 100 keys per get.
+func driveMemget(ctx context.Context, r *loadRun, _ int) (*sent, error) {
+	c, err := dial(ctx, r.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	keys, bodies := r.asks(func(k []int) []byte {
+		b := []byte("get")
+		for _, key := range k {
+			b = append(b, ' ')
+			b = append(b, r.expect.Keys[key]...)
+		}
+		return append(b, "\r\n"...)
+	})
+	return r.reads(c, func(n int) (string, error) {
+		if _, err := c.c.Write(bodies[n%len(bodies)]); err != nil {
+			return "", err
+		}
+		return c.values(r.expect, keys[n%len(keys)], n%checkEvery == 0)
+	})
+}
+
+// values reads the answer of a get: VALUE lines in the order asked for, then END.
+func (c *conn) values(e *expected, keys []int, check bool) (string, error) {
+	for i := 0; ; i++ {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			return "", err
+		}
+		if bytes.HasPrefix(line, []byte("END")) {
+			if i != len(keys) {
+				return fmt.Sprintf("memcached: %d values of %d", i, len(keys)), nil
+			}
+			return "", nil
+		}
+		at := bytes.LastIndexByte(line, ' ')
+		if !bytes.HasPrefix(line, []byte("VALUE ")) || at < 0 || i >= len(keys) {
+			return fmt.Sprintf("memcached: %.80q", line), nil
+		}
+		length, _ := digitsOf(line[at+1:])
+		if cap(c.body) < int(length)+2 {
+			c.body = make([]byte, length+2)
+		}
+		c.body = c.body[:length+2]
+		if _, err := io.ReadFull(c.r, c.body); err != nil {
+			return "", err
+		}
+		if !check {
+			continue
+		}
+		v, err := strconv.ParseInt(string(c.body[:length]), 10, 64)
+		if err != nil {
+			return "", fmt.Errorf("memcached: %w", err)
+		}
+		if !e.right(keys[i], v) {
+			return fmt.Sprintf("memcached: %s is %.40q", e.Keys[keys[i]], c.body), nil
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// harness is what every row works with. One goroutine uses it.
+type harness struct {
+	opt      *options
+	out      io.Writer
+	self     string // this program
+	binary   string // the server
+	work     string // data directories; removed at the end
+	profiles string // kept, and printed
+	machine  string
+	commit   string
+	command  string
+	fsync    time.Duration
+	load1    float64
+	load     float64 // of others, the highest since the row began
+	row      string
+	dirs     int
+	written  int
+	pixels   float64 // P3's rate, for P2b
+}
+
+func newHarness(ctx context.Context, opt *options, out io.Writer) (*harness, error) {
+	h := &harness{opt: opt, out: out, machine: machine(), load1: loadavg(), commit: commitOf(ctx)}
+	var err error
+	if h.self, err = os.Executable(); err != nil {
+		return nil, err
+	}
+	if h.work, err = os.MkdirTemp(opt.work, "milliard-bench-"); err != nil {
+		return nil, err
+	}
+	if h.profiles, err = os.MkdirTemp("", "milliard-profiles-"); err != nil {
+		return nil, err
+	}
+	h.command = strings.TrimSpace("go run ./bench " + strings.Join(os.Args[1:], " "))
+	if err := h.prepare(ctx); err != nil {
+		h.close()
+		return nil, err
+	}
+	h.say("machine: %s\ncommit:  %s\nload average %.2f; fsync p50 %.2f ms in %s\nload generators share the %d cores with what they measure",
+		h.machine, h.commit, h.load1, float64(h.fsync.Microseconds())/1000, opt.work, runtime.NumCPU())
+	return h, nil
+}
+
+func (h *harness) prepare(ctx context.Context) error {
+	disk, err := onDisk(h.work)
+	if err != nil {
+		return err
+	}
+	if !disk {
+		return fmt.Errorf("%s is in memory: an fsync there costs nothing; choose a directory on a disk with -work", h.opt.work)
+	}
+	n := 200
+	if h.opt.quick {
+		n = 40
+	}
+	if h.fsync, err = fsyncP50(h.work, n); err != nil {
+		return fmt.Errorf("fsync: %w", err)
+	}
+	if h.binary = h.opt.binary; h.binary != "" {
+		return nil
+	}
+	h.binary = filepath.Join(h.work, "milliard")
+	_, err = output(ctx, "go", "build", "-o", h.binary, "./cmd/milliard")
+	return err
+}
+
+func (h *harness) close() {
+	if h.opt.keep {
+		h.say("kept %s", h.work)
+		return
+	}
+	if err := os.RemoveAll(h.work); err != nil {
+		h.say("left behind: %v", err)
+	}
+}
+
+func (h *harness) say(format string, args ...any) { fmt.Fprintf(h.out, format+"\n", args...) }
+
+func (h *harness) begin(r *row) {
+	h.row, h.load = r.id, 0
+	h.say("\n== %s %s", r.id, r.title)
+}
+
+// idle measures what others do just before a run, and keeps the worst of the row.
+func (h *harness) idle(ctx context.Context) error {
+	window := time.Second
+	if h.opt.quick {
+		window = 200 * time.Millisecond
+	}
+	load, err := others(ctx, window)
+	h.load = max(h.load, load)
+	return err
+}
+
+// dir makes a new directory.
+func (h *harness) dir(name string) (string, error) {
+	h.dirs++
+	d := filepath.Join(h.work, fmt.Sprintf("%03d-%s", h.dirs, name))
+	return d, os.MkdirAll(d, 0o755)
+}
+
+// drop removes a directory that is not needed any more: the billion needs the room.
+func (h *harness) drop(dir string) {
+	if h.opt.keep {
+		return
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		h.say("left behind: %v", err)
+	}
+}
+
+// measured is one side of an alternation: a run that returns one number.
+type measured func(context.Context, int) (float64, error)
+
+// alternate runs ours and the peer's in turn, each round in the other order, so that a drift of the machine meets both.
+func (h *harness) alternate(ctx context.Context, s *series, ours, peer measured) error {
+	for round := range h.opt.rounds {
+		sides := []func() error{
+			func() error {
+				v, err := ours(ctx, round)
+				s.ours = append(s.ours, v)
+				return err
+			},
+			func() error {
+				if peer == nil {
+					return nil
+				}
+				v, err := peer(ctx, round)
+				s.peers = append(s.peers, v)
+				return err
+			},
+		}
+		if round%2 == 1 {
+			sides[0], sides[1] = sides[1], sides[0]
+		}
+		for _, side := range sides {
+			if err := h.idle(ctx); err != nil {
+				return err
+			}
+			if err := side(); err != nil {
+				return fmt.Errorf("round %d: %w", round+1, err)
+			}
+		}
+	}
+	return nil
+}
+
+// record writes a result and shows it.
+func (h *harness) record(s *series) error {
+	if len(s.ours) == 0 {
+		return errors.New(s.name + ": nothing was measured")
+	}
+	r := s.result()
+	r.Cores, r.Commit, r.Machine, r.Command = runtime.NumCPU(), h.commit, h.machine, h.command
+	r.Date, r.FsyncP50 = time.Now().UTC().Format(time.RFC3339), float64(h.fsync.Microseconds())/1000
+	r.Load, r.Load1, r.Quick = h.load, h.load1, h.opt.quick
+	if err := appendResult(h.opt.results, &r); err != nil {
+		return err
+	}
+	h.written++
+	line := fmt.Sprintf("%-58s %14s %s  (%s … %s)", r.Name, number(r.Value), r.Unit, number(r.Low), number(r.High))
+	if r.Peer != "" {
+		line += fmt.Sprintf("  %s %s  × %.2f", r.Peer, number(r.PeerValue), r.Ratio)
+	}
+	h.say("%s", line)
+	return nil
+}
+
+// number writes a value with as many digits as it deserves.
+func number(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v >= 1000 || v <= -1000:
+		s := fmt.Sprintf("%.0f", v)
+		for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+			s = s[:i] + "," + s[i:]
+		}
+		return s
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// clockTick is the kernel's unit of CPU time in /proc, a hundredth of a second on every Linux that Go runs on.
+const clockTick = 100
+
+// machine describes where the numbers come from, without naming it.
+func machine() string {
+	model := "unknown CPU"
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	memory := int64(0)
+	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
+		memory = field(text, "MemTotal:") >> 20
+	}
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease") // only a description
+	return fmt.Sprintf("%s, %d cores, %d GiB, Linux %s, %s", model, runtime.NumCPU(), memory, bytes.TrimSpace(kernel), runtime.Version())
+}
+
+// field reads a number in kB from /proc/meminfo or /proc/<pid>/status.
+func field(text []byte, name string) int64 {
+	for line := range bytes.Lines(text) {
+		if rest, ok := bytes.CutPrefix(line, []byte(name)); ok {
+			words := bytes.Fields(rest)
+			if len(words) > 0 {
+				n, err := strconv.ParseInt(string(words[0]), 10, 64)
+				if err == nil {
+					return n
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// commitOf names the revision, with a mark when there are changes on top of it.
+func commitOf(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--abbrev=12", "--dirty=+").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return string(bytes.TrimSpace(out))
+}
+
+func loadavg() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return -1
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	v, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return -1
+	}
+	return v
+}
+
+// busy returns the CPU time that all processes have used since boot.
+func busy() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	ticks := int64(0)
+	for i, w := range strings.Fields(line) {
+		if i == 0 || i == 4 || i == 5 || i > 8 { // the name, idle, iowait; guests stand in user already
+			continue
+		}
+		n, err := strconv.ParseInt(w, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / clockTick, nil
+}
+
+// others measures how many cores are busy while nothing of ours runs. The load average is too slow for that: it still
+// holds our own last run.
+func others(ctx context.Context, window time.Duration) (float64, error) {
+	own, err := cpuOf(os.Getpid())
+	if err != nil {
+		return 0, err
+	}
+	before, err := busy()
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	select {
+	case <-time.After(window):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := busy()
+	if err != nil {
+		return 0, err
+	}
+	ownAfter, err := cpuOf(os.Getpid())
+	if err != nil {
+		return 0, err
+	}
+	return max(0, (after-before-(ownAfter-own)).Seconds()/time.Since(start).Seconds()), nil
+}
+
+// cpuOf returns the user and system time that a process has used.
+func cpuOf(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, ok := strings.Cut(string(text), ") ") // the name may hold blanks
+	words := strings.Fields(rest)
+	if !ok || len(words) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat: %.60q", pid, text)
+	}
+	var ticks int64
+	for _, w := range words[11:13] {
+		n, err := strconv.ParseInt(w, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / clockTick, nil
+}
+
+// memoryOf returns a process's resident memory in bytes, now and at its highest.
+func memoryOf(pid int) (now, peak int64) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0
+	}
+	return field(text, "VmRSS:") << 10, field(text, "VmHWM:") << 10
+}
+
+// diskOf adds up what the files below dir occupy.
+func diskOf(dir string) int64 {
+	var total int64
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error { // files come and go while it looks
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil {
+				if st, ok := info.Sys().(*syscall.Stat_t); ok {
+					total += st.Blocks * 512
+				}
+			}
+		}
+		return nil
+	})
+	return total
+}
+
+// fsyncP50 measures what a promise costs on this disk: the median of appends of 64 KB, each with its fsync.
+func fsyncP50(dir string, n int) (time.Duration, error) {
+	f, err := os.CreateTemp(dir, "fsync-*")
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		_ = f.Close() // only a probe
+		_ = os.Remove(f.Name())
+	}()
+	buf := make([]byte, 64<<10)
+	var took []float64
+	for range n {
+		if _, err := f.Write(buf); err != nil {
+			return 0, err
+		}
+		start := time.Now()
+		if err := f.Sync(); err != nil {
+			return 0, err
+		}
+		took = append(took, float64(time.Since(start)))
+	}
+	return time.Duration(median(took)), nil
+}
+
+// tmpfsMagic is what statfs says of a file system in memory, on which an fsync costs nothing.
+const tmpfsMagic = 0x01021994
+
+func onDisk(dir string) (bool, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return false, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return st.Type != tmpfsMagic, nil
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+)
+
+const nginxConf = `daemon off;
+worker_processes 2;
+error_log stderr warn;
+pid %[1]s/pid;
+events { worker_connections 4096; }
+http {
+    access_log %[1]s/access.log combined buffer=64k flush=1s;
+    keepalive_timeout 75s;
+    keepalive_requests 1000000000;
+    client_body_temp_path %[1]s/body;
+    proxy_temp_path %[1]s/proxy;
+    fastcgi_temp_path %[1]s/fastcgi;
+    uwsgi_temp_path %[1]s/uwsgi;
+    scgi_temp_path %[1]s/scgi;
+    server {
+        listen 127.0.0.1:%[2]d;
+        location = /i { empty_gif; }
+    }
+}
+`
+
+// nginx serves the same image from memory and writes a log that is buffered: it can lose a second, and knows neither
+// tokens nor duplicates.
+func (h *harness) nginx(ctx context.Context) (*process, string, error) {
+	binary, err := need("nginx", "nginx")
+	if err != nil {
+		return nil, "", err
+	}
+	dir, err := h.dir("nginx")
+	if err != nil {
+		return nil, "", err
+	}
+	port := h.opt.ports + 3
+	conf := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, port), 0o600); err != nil {
+		return nil, "", err
+	}
+	h.say("nginx: worker_processes 2; empty_gif; access_log buffer=64k flush=1s; keepalive")
+	p, err := launch("nginx", filepath.Join(dir, "log"), []string{binary, "-p", dir, "-c", conf})
+	if err != nil {
+		return nil, "", err
+	}
+	addr := "127.0.0.1:" + strconv.Itoa(port)
+	return p, addr, p.listening(ctx, addr)
+}
+
+// wrkScript cycles through tokens of a file, one file per thread, so that ours and nginx get the same requests.
+const wrkScript = `local threads = 0
+function setup(thread)
+  thread:set("id", threads)
+  threads = threads + 1
+end
+function init(args)
+  local f = assert(io.open(args[1] .. "." .. id, "rb"))
+  tokens = f:read("*a")
+  f:close()
+  at, last = 1, #tokens - 72
+  tail = " HTTP/1.1\r\nHost: bench\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0\r\n\r\n"
+end
+function request()
+  local r = "GET /i?tk=" .. tokens:sub(at, at + 71) .. tail
+  at = at + 73
+  if at > last then at = 1 end
+  return r
+end
+`
+
+// wrkThreads is how many threads the generator has: as many as there are cores.
+const wrkThreads = 2
+
+// wrkResult is what wrk says.
+type wrkResult struct {
+	requests int64
+	rate     float64
+	p99      string
+}
+
+var wrkLines = map[string]*regexp.Regexp{ //nolint:gochecknoglobals // constants that Go cannot spell
+	"requests": regexp.MustCompile(`(\d+) requests in`),
+	"rate":     regexp.MustCompile(`Requests/sec:\s+([\d.]+)`),
+	"p99":      regexp.MustCompile(`99%\s+(\S+)`),
+	"bad":      regexp.MustCompile(`(Non-2xx[^\n]*|Socket errors[^\n]*)`),
+}
+
+// wrk loads addr for the span of a run.
+func (h *harness) wrk(ctx context.Context, addr, tokens string, conns int) (*wrkResult, error) {
+	binary, err := need("wrk", "wrk")
+	if err != nil {
+		return nil, err
+	}
+	script := filepath.Join(h.work, "pixel.lua")
+	if err := os.WriteFile(script, []byte(wrkScript), 0o600); err != nil {
+		return nil, err
+	}
+	out, err := output(ctx, binary, "-t", strconv.Itoa(wrkThreads), "-c", strconv.Itoa(conns), "-d",
+		strconv.Itoa(max(1, int(h.opt.span.Seconds())))+"s", "--timeout", "10s", "--latency", "-s", script, "http://"+addr+"/i", "--", tokens)
+	if err != nil {
+		return nil, err
+	}
+	if bad := wrkLines["bad"].FindString(out); bad != "" {
+		return nil, errors.New("wrk: " + bad)
+	}
+	r := &wrkResult{}
+	for name, into := range map[string]func(string) error{
+		"requests": func(s string) (err error) { r.requests, err = strconv.ParseInt(s, 10, 64); return err },
+		"rate":     func(s string) (err error) { r.rate, err = strconv.ParseFloat(s, 64); return err },
+		"p99":      func(s string) error { r.p99 = s; return nil },
+	} {
+		m := wrkLines[name].FindStringSubmatch(out)
+		if m == nil {
+			return nil, fmt.Errorf("wrk: no %s in %.300q", name, out)
+		}
+		if err := into(m[1]); err != nil {
+			return nil, fmt.Errorf("wrk: %w", err)
+		}
+	}
+	return r, nil
+}

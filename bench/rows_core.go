@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func cores() int { return runtime.NumCPU() }
+
+// rowMicro runs the micro-benchmarks of this package.
+func rowMicro(_ context.Context, h *harness) error {
+	testing.Init()
+	for _, m := range micros() {
+		s := &series{name: "micro " + m.name, unit: "ns/" + m.per, less: true}
+		for range h.opt.rounds {
+			r := testing.Benchmark(m.run)
+			if r.N == 0 {
+				return errors.New(s.name + " failed")
+			}
+			s.ours = append(s.ours, float64(r.T.Nanoseconds())/float64(r.N)/float64(m.units))
+			s.put("allocs_per_op", r.AllocsPerOp())
+			s.put("bytes_per_op", r.AllocedBytesPerOp())
+		}
+		if err := h.record(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var foldLine = regexp.MustCompile(`BenchmarkFoldMany/(\S+)\s+.*?([\d.]+) ns/event`)
+
+// rowP6 runs the grid's own benchmark: folding batches that were encoded before, generations closed as the flusher does.
+func rowP6(ctx context.Context, h *harness) error {
+	ids := int64(40_000_000)
+	if h.opt.quick {
+		ids = 300_000
+	}
+	test := filepath.Join(h.work, "grid.test")
+	if _, err := output(ctx, "go", "test", "-c", "-o", test, "./internal/grid"); err != nil {
+		return err
+	}
+	const rows = 3000
+	argv := []string{
+		"env", "MILLIARD_BENCH_CELLS=100000", test, "-test.run", "^$", "-test.bench", "^BenchmarkFoldMany$",
+		"-test.benchtime", strconv.FormatInt(ids/rows, 10) + "x", "-test.cpu", "1",
+	}
+	all := map[string]*series{}
+	order := []string{"minted", "foreign"}
+	for _, space := range order {
+		all[space] = &series{
+			name: fmt.Sprintf("P6 fold (count core), %s ids, one core", space), unit: "ns/event", less: true, goal: "150 ns", floor: "250 ns",
+			detail: map[string]any{"ids": ids, "cells": 100_000},
+		}
+	}
+	for range h.opt.rounds {
+		if err := h.idle(ctx); err != nil {
+			return err
+		}
+		out, err := output(ctx, argv...)
+		if err != nil {
+			return err
+		}
+		found := foldLine.FindAllStringSubmatch(out, -1)
+		if len(found) != len(order) {
+			return fmt.Errorf("benchmark: %.500q", out)
+		}
+		for _, m := range found {
+			v, err := strconv.ParseFloat(m[2], 64)
+			if err != nil || all[m[1]] == nil {
+				return fmt.Errorf("benchmark: %q: %w", m[0], err)
+			}
+			all[m[1]].ours = append(all[m[1]].ours, v)
+		}
+	}
+	if h.opt.profile {
+		profile := filepath.Join(h.profiles, "P6.cpu.pprof")
+		if _, err := output(ctx, append(argv, "-test.cpuprofile", profile)...); err != nil {
+			return err
+		}
+		h.say("profile: %s", profile)
+	}
+	for _, space := range order {
+		if err := h.record(all[space]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rowP9 measures in a process of its own, so that nothing else moves its memory.
+func rowP9(ctx context.Context, h *harness) error {
+	ids := "20000000"
+	if h.opt.quick {
+		ids = "1000000"
+	}
+	all := map[string]*series{}
+	order := []string{"foreign id", "minted id", "cell", "foreign id, as the window says"}
+	for _, what := range order {
+		all[what] = &series{name: "P9 memory per " + what, unit: "B", less: true, detail: map[string]any{"ids": ids}}
+	}
+	for _, what := range []string{"foreign id", "minted id"} {
+		all[what].goal, all[what].floor = "12 B", "20 B"
+	}
+	all["cell"].goal, all["cell"].floor = "100 B", "200 B"
+	for range h.opt.rounds {
+		if err := h.idle(ctx); err != nil {
+			return err
+		}
+		out, err := output(ctx, h.self, "memory", ids)
+		if err != nil {
+			return err
+		}
+		var v map[string]float64
+		if err := json.Unmarshal([]byte(out), &v); err != nil {
+			return fmt.Errorf("memory: %w", err)
+		}
+		for _, what := range order {
+			all[what].ours = append(all[what].ours, v[what])
+		}
+	}
+	for _, what := range order {
+		if err := h.record(all[what]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// p10Point is one size at which the CPU per event is measured.
+type p10Point struct {
+	name  string
+	setup setup
+	size  catalogSize
+}
+
+// rowP10 measures what an event costs the server at other sizes. The other half of the row, from a million to a billion
+// events, is measured by P2 while it runs.
+func rowP10(ctx context.Context, h *harness) error {
+	points := []p10Point{
+		{"10 campaigns", setup{name: "p10"}, catalogSize{campaigns: 10, affiliates: 10_000}},
+		{"1,000 campaigns", setup{name: "p10"}, catalogSize{campaigns: 1000, affiliates: 10_000}},
+		{"100,000 campaigns", setup{name: "p10"}, catalogSize{campaigns: 100_000, affiliates: 10_000}},
+		{"2 lanes", setup{name: "p10", lanes: 2}, catalogSize{campaigns: 1000, affiliates: 10_000}},
+		{"4 lanes", setup{name: "p10", lanes: 4}, catalogSize{campaigns: 1000, affiliates: 10_000}},
+	}
+	if h.opt.quick {
+		points[2].size.campaigns, points[2].name = 5_000, "5,000 campaigns"
+	}
+	cost := make([]*series, len(points))
+	for i, p := range points {
+		cost[i] = &series{name: "P10 CPU of the server per event, " + p.name, unit: "ns/event", less: true, goal: "±10 %", floor: "±30 %"}
+	}
+	for range h.opt.rounds { // every point in every round, so that a drift meets all
+		for i, p := range points {
+			if err := h.idle(ctx); err != nil {
+				return err
+			}
+			l := h.mix("columnar")
+			l.Campaigns = p.size.campaigns
+			if _, err := h.throughput(ctx, cost[i], p.setup, &p.size, l); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			ns, _ := cost[i].detail["server_ns_per_event"].(int64)
+			cost[i].ours = append(cost[i].ours, float64(ns))
+		}
+	}
+	base := median(cost[1].ours)
+	for _, s := range cost {
+		if base > 0 {
+			s.put("percent_of_1,000_campaigns_1_lane", fmt.Sprintf("%+.0f %%", 100*(median(s.ours)/base-1)))
+		}
+		if err := h.record(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rowP8 measures restarts: after an orderly stop, and after kill -9 at full speed.
+func rowP8(ctx context.Context, h *harness) error {
+	clean := &series{name: "P8 doors ready after a clean stop", unit: "s", less: true, goal: "2 s", floor: "5 s"}
+	killed := &series{name: "P8 doors ready after kill -9 at full speed", unit: "s", less: true, goal: "10 s", floor: "30 s"}
+	caught := &series{name: "P8 grid caught up after kill -9 at full speed", unit: "s", less: true, goal: "30 s", floor: "120 s"}
+	for round := range h.opt.rounds {
+		if err := h.idle(ctx); err != nil {
+			return err
+		}
+		if err := h.restarts(ctx, clean, killed, caught); err != nil {
+			return fmt.Errorf("round %d: %w", round+1, err)
+		}
+	}
+	return errors.Join(h.record(clean), h.record(killed), h.record(caught))
+}
+
+func (h *harness) restarts(ctx context.Context, clean, killed, caught *series) error {
+	srv, err := h.start(ctx, setup{name: "p8"})
+	if err != nil {
+		return err
+	}
+	if err := srv.fill(ctx, h.size()); err != nil {
+		return errors.Join(err, srv.stop())
+	}
+	key := srv.key
+	first := h.mix("columnar")
+	first.Addr, first.Key = srv.doors, key
+	before, err := h.drive(ctx, first)
+	if err = errors.Join(err, srv.stop()); err != nil {
+		return err
+	}
+	if srv, err = h.again(ctx, srv, clean, nil); err != nil {
+		return err
+	}
+	// At full speed the power goes. What was answered must be counted, once; what was not may be.
+	cut := h.mix("columnar")
+	cut.Addr, cut.Key, cut.Cut, cut.Duplicates, cut.Span = srv.doors, key, true, 0, 3*h.opt.span
+	done := make(chan error, 1)
+	var at *sent
+	go func() {
+		var err error
+		at, err = h.drive(ctx, cut)
+		done <- err
+	}()
+	select {
+	case <-time.After(h.opt.span):
+	case <-ctx.Done():
+	}
+	if err := errors.Join(srv.kill(), <-done); err != nil {
+		return err
+	}
+	if srv, err = h.again(ctx, srv, killed, caught); err != nil {
+		return err
+	}
+	_, err = srv.settled(ctx, 5*time.Minute)
+	var c *counted
+	if err == nil {
+		c, err = srv.count(ctx)
+	}
+	if err == nil {
+		counted := sum(c.events["valid"]) - sum(before.Valid)
+		if counted < at.Durable || counted > at.Most || sum(c.events["duplicate"]) != sum(before.Duplicate) {
+			err = fmt.Errorf("totals: %d were answered and %d sent before the kill; %d were counted", at.Durable, at.Most, counted)
+		} else {
+			h.say("  exact: %s answered, %s counted, %s sent before the kill", number(float64(at.Durable)), number(float64(counted)), number(float64(at.Most)))
+		}
+	}
+	err = errors.Join(err, srv.stop())
+	h.drop(filepath.Dir(srv.dir))
+	return err
+}
+
+// again starts a server on the data of the last one and measures until its doors serve and, with caught, until its grid
+// counts what was in the journal.
+func (h *harness) again(ctx context.Context, srv *subject, ready, caught *series) (*subject, error) {
+	began := time.Now()
+	next, err := h.start(ctx, setup{name: srv.setup.name, data: srv.dir})
+	if err != nil {
+		return nil, err
+	}
+	next.key = srv.key
+	for {
+		s, err := next.status(ctx)
+		if err != nil {
+			return nil, errors.Join(err, next.stop())
+		}
+		if s.Ready.Doors.Ready && ready != nil {
+			ready.ours = append(ready.ours, time.Since(began).Seconds())
+			ready = nil
+		}
+		if ready == nil && (caught == nil || s.Ready.Grid.Ready) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), next.stop())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if caught == nil {
+		return next, nil
+	}
+	at, err := next.settled(ctx, 10*time.Minute)
+	if err != nil {
+		return nil, errors.Join(err, next.stop())
+	}
+	caught.ours = append(caught.ours, at.Sub(began).Seconds())
+	return next, nil
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	_ "github.com/duckdb/duckdb-go/v2" // P7 fills a month of rollups into the ledger before the server opens it
+)
+
+// rowP5 reads live counters over HTTP, beside a load, and the same counters from memcached, beside the same load on us.
+func rowP5(ctx context.Context, h *harness) error {
+	s := &series{
+		name: "P5 live counters, 100 keys per request", unit: "keys/s", peer: "memcached get of 100 keys", goal: "1.0 ×", floor: "0.5 ×",
+	}
+	return h.with(ctx, setup{name: "p5"}, h.size(), func(srv *subject) error {
+		l := h.mix("columnar")
+		l.Addr, l.Key = srv.doors, srv.key
+		x, err := h.drive(ctx, l)
+		if err == nil {
+			_, err = srv.settleAndCheck(ctx, x)
+		}
+		if err != nil {
+			return err
+		}
+		e, path, err := h.expect(ctx, srv)
+		if err != nil {
+			return err
+		}
+		mc, addr, err := h.memcached(ctx, e)
+		if err != nil {
+			return err
+		}
+		all := []*sent{x}
+		read := func(ctx context.Context, mode, addr string, s *series) (float64, error) {
+			beside := h.mix("columnar")
+			beside.Addr, beside.Key, beside.Conns, beside.Batch = srv.doors, srv.key, 1, 500
+			done := make(chan error, 1)
+			go func() {
+				x, err := h.drive(ctx, beside)
+				all = append(all, x)
+				done <- err
+			}()
+			r, err := h.drive(ctx, load{Mode: mode, Addr: addr, Span: h.opt.span, Conns: 8, Expect: path, Campaigns: 1, Affiliates: 1})
+			if err = errors.Join(err, <-done); err != nil {
+				return 0, err
+			}
+			s.put(mode+"_p99_ms", r.Latency.P99)
+			return float64(r.Requests*keysPerRead) / r.seconds(), nil
+		}
+		err = h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) {
+			return read(ctx, "read", srv.adm, s)
+		}, func(ctx context.Context, _ int) (float64, error) { return read(ctx, "memget", addr, s) })
+		if err == nil && h.opt.profile {
+			done := make(chan error, 1)
+			go func() { done <- srv.profiled(ctx, "P5", h.opt.span) }()
+			_, err = read(ctx, "read", srv.adm, &series{})
+			err = errors.Join(err, <-done)
+		}
+		if err = errors.Join(err, mc.stop()); err != nil {
+			return err
+		}
+		if _, err := srv.settleAndCheck(ctx, all...); err != nil {
+			return err
+		}
+		return h.record(s)
+	})
+}
+
+// expect reads what the counters are before the readers begin.
+func (h *harness) expect(ctx context.Context, srv *subject) (*expected, string, error) {
+	rows, err := srv.sql(ctx, `SELECT p.key, sum(c.events)::VARCHAR FROM cells c JOIN campaigns p ON p.id = c.campaign AND p.tenant = c.tenant
+WHERE c.class = 1 AND c.type = 1 GROUP BY ALL ORDER BY 1`)
+	if err != nil {
+		return nil, "", err
+	}
+	e := &expected{Moving: true}
+	for _, r := range rows {
+		n, err := whole(r[1])
+		if err != nil {
+			return nil, "", err
+		}
+		e.Keys, e.Values = append(e.Keys, fmt.Sprint(r[0])), append(e.Values, n)
+	}
+	text, err := json.Marshal(e)
+	if err != nil {
+		return nil, "", err
+	}
+	path := filepath.Join(h.work, "expect.json")
+	return e, path, os.WriteFile(path, text, 0o600)
+}
+
+// A month as P7 wants it: 10,000 cells that were active in every minute.
+const (
+	monthCampaigns = 1000
+	monthPairs     = 10 // affiliates per campaign
+	perQuarter     = 15 // events of each cell in 15 minutes: one a minute
+)
+
+// rowP7 asks for reports of two dimensions over a month while events come in. The month is written into the ledger's
+// rollups directly: what is measured is reading it.
+func rowP7(ctx context.Context, h *harness) error {
+	srv, err := h.start(ctx, setup{name: "p7"})
+	if err != nil {
+		return err
+	}
+	size := &catalogSize{campaigns: monthCampaigns, affiliates: 10_000}
+	if err := errors.Join(srv.fill(ctx, size), srv.projected(ctx, size), srv.stop()); err != nil {
+		return err
+	}
+	rows, err := fillMonth(ctx, filepath.Join(srv.dir, "ledger.duckdb"), h.opt.days)
+	if err != nil {
+		return err
+	}
+	h.say("  %d days: %s rows of 15 minutes, a quarter as many of an hour", h.opt.days, number(float64(rows)))
+	next, err := h.start(ctx, setup{name: "p7", data: srv.dir})
+	if err != nil {
+		return err
+	}
+	next.key = srv.key
+	err = h.reports(ctx, next)
+	err = errors.Join(err, next.stop())
+	h.drop(filepath.Dir(srv.dir))
+	return err
+}
+
+// projected waits until the catalog is in SQL: the month is joined with it.
+func (s *subject) projected(ctx context.Context, size *catalogSize) error {
+	for {
+		rows, err := s.sql(ctx, "SELECT (SELECT count(*) FROM campaigns)::VARCHAR, (SELECT count(*) FROM affiliates)::VARCHAR")
+		if err != nil {
+			return err
+		}
+		if len(rows) == 1 && rows[0][0] == strconv.Itoa(size.campaigns) && rows[0][1] == strconv.Itoa(size.affiliates) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// fillMonth writes rollups of whole days before today: per campaign and affiliate one impression a minute.
+func fillMonth(ctx context.Context, path string, days int) (rows int64, err error) {
+	db, err := sql.Open("duckdb", path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	today := time.Now().UTC().Truncate(24*time.Hour).Unix() / 60
+	for _, t := range []struct {
+		table   string
+		minutes int64
+		events  int
+	}{{"cells_15m", 15, perQuarter}, {"cells_1h", 60, 4 * perQuarter}} {
+		for day := range days { // a day at a time, so that memory stays small
+			from := today - int64(days-day)*24*60
+			r, err := db.ExecContext(ctx, fmt.Sprintf(`INSERT INTO %s
+SELECT 0, 0, b, t.id, 1, 0, 1, p.id, 0, (((p.id - 1) * %d + k) %% 10000 + 1)::UINTEGER, 0, 0, %d * 1000000::BIGINT, 0, %d
+FROM range(%d, %d, %d) r(b), tenants t, campaigns p, range(%d) a(k)
+WHERE p.tenant = t.id ORDER BY b`,
+				t.table, monthPairs, t.events, t.events, from, from+24*60, t.minutes, monthPairs))
+			if err != nil {
+				return 0, fmt.Errorf("fill %s: %w", t.table, err)
+			}
+			if n, err := r.RowsAffected(); err == nil && t.minutes == 15 {
+				rows += n
+			}
+		}
+	}
+	_, err = db.ExecContext(ctx, "CHECKPOINT")
+	return rows, err
+}
+
+// reports measures both pairs of dimensions, under load, and checks every total.
+func (h *harness) reports(ctx context.Context, srv *subject) error {
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	day := func(back int) string { return today.AddDate(0, 0, -back).Format("2006-01-02") }
+	want := int64(h.opt.days) * 24 * 60 * monthCampaigns * monthPairs
+	n := 30
+	if h.opt.quick {
+		n = 3
+	}
+	for _, by := range []string{"campaign,day", "affiliate,campaign"} {
+		s := &series{name: "P7 p95 of a report by " + by + ", " + strconv.Itoa(h.opt.days) + " days", unit: "ms", less: true, goal: "50 ms", floor: "200 ms"}
+		q := url.Values{"by": {by}, "from": {day(h.opt.days)}, "to": {day(1)}, "zone": {"UTC"}, "limit": {"200000"}}
+		path := "/v1/report?" + q.Encode()
+		var p50 []float64
+		for range h.opt.rounds {
+			if err := h.idle(ctx); err != nil {
+				return err
+			}
+			took, err := h.underLoad(ctx, srv, func() ([]float64, error) { return h.ask(ctx, srv, path, n, want) })
+			if err != nil {
+				return err
+			}
+			s.ours = append(s.ours, quantile(took, 0.95))
+			p50 = append(p50, median(took))
+		}
+		s.put("p50_ms", median(p50))
+		s.put("reports_per_run", n)
+		if err := h.record(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask makes n reports and returns how long each took, in milliseconds.
+func (h *harness) ask(ctx context.Context, srv *subject, path string, n int, want int64) ([]float64, error) {
+	var took []float64
+	for range n {
+		began := time.Now()
+		text, err := srv.get(ctx, path)
+		took = append(took, float64(time.Since(began).Microseconds())/1000)
+		if err != nil {
+			return nil, err
+		}
+		var r struct {
+			Totals struct {
+				Impressions json.Number `json:"impressions"`
+			} `json:"totals"`
+		}
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, fmt.Errorf("report: %w", err)
+		}
+		if r.Totals.Impressions.String() != strconv.FormatInt(want, 10) {
+			return nil, fmt.Errorf("report: %s impressions, %d were written", r.Totals.Impressions, want)
+		}
+	}
+	return took, nil
+}
+
+// underLoad runs f while 20,000 events a second come in.
+func (h *harness) underLoad(ctx context.Context, srv *subject, f func() ([]float64, error)) ([]float64, error) {
+	loaded, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := output(loaded, h.binary, "load", "--server", "http://"+srv.doors, "--key", srv.key, "--door", "events", "--rate", "20000",
+			"--batch", "200", "--duration", "10m", "--connections", "4", "--json", "--forgeries", "0")
+		if loaded.Err() != nil {
+			err = nil
+		}
+		done <- err
+	}()
+	took, err := f()
+	cancel()
+	return took, errors.Join(err, <-done)
+}
