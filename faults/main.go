@@ -74,6 +74,7 @@ func tiers() []tier {
 		{"t2", "kill -9 under load, at random instants and at every named place", runKills},
 		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO},
 		{"t5", "damaged, missing and older files of a stopped directory", runCorruption},
+		{"t9", "the ledger fails, is locked, slow or full; COMMITs without an answer", runLedger},
 	}
 }
 

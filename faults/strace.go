@@ -31,10 +31,7 @@ func canTrace() string {
 // inject puts the program under strace: calls is a list of system calls, what happens to them is spelled as strace has
 // it, and paths limits it to these files. The tracer runs apart, so that the program stays our child.
 func (p *process) inject(out, calls, what string, paths ...string) *tracer {
-	p.wrap = []string{"strace", "-D", "-f", "-qq", "-y", "-ttt", "-o", out, "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what}
-	if len(paths) == 0 {
-		p.wrap = append(p.wrap, "--seccomp-bpf")
-	}
+	p.wrap = []string{"strace", "-D", "--seccomp-bpf", "-f", "-qq", "-y", "-ttt", "-o", out, "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what}
 	for _, path := range paths {
 		p.wrap = append(p.wrap, "-P", path)
 	}
