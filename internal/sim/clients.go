@@ -238,6 +238,9 @@ func (c *clients) draw(p *process) *item {
 		e.Space, e.Import = event.Imported, event.ImportID{byte(n + 1)}
 		e.ID.Lo = c.rows[n] // a row is one event; that it comes again is up to act
 		c.rows[n]++
+		if w.chance(0.3) { // the log's own id, which may stand in several files
+			e.Foreign = fmt.Appendf(nil, "l%d", w.rnd.IntN(w.plan.foreignIDs))
+		}
 		e.Time, e.Flags = w.now-w.rnd.Int64N(1<<33), event.FlagTimeGiven
 	}
 	c.colour(e, it)

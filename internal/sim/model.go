@@ -298,7 +298,9 @@ func (m *model) add(r *row, class event.Class) {
 		x := hex.EncodeToString(b[:])
 		r.id = x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:]
 	case event.Imported:
-		r.id = fmt.Sprintf("%x/%d", e.Import, e.ID.Lo)
+		if r.id = string(e.Foreign); r.id == "" {
+			r.id = fmt.Sprintf("%x/%d", e.Import, e.ID.Lo)
+		}
 	default:
 		r.id = string(e.Foreign)
 	}

@@ -62,7 +62,7 @@ func (w *world) start() {
 	w.did("%s starts", p.home)
 	streams := make([]journal.Stream, len(w.streams))
 	for i, s := range w.streams {
-		streams[i] = s
+		streams[i] = stream{s, w}
 	}
 	var err error
 	p.lanes, err = journal.NewLanes(w.router, streams, nil, journal.ProducerOptions{
