@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -26,30 +25,32 @@ func (d *Doors) readBody(ctx *fasthttp.RequestCtx, w *work, plain int) ([]byte, 
 	w.bodyRead = true
 	limit := d.cfg.Limits.BodyBytes
 	coding := ctx.Request.Header.ContentEncoding()
-	if len(coding) == 0 || string(coding) == "identity" {
+	if len(coding) == 0 || isCoding(coding, "identity") {
 		limit = plain
 	}
-	if n := ctx.Request.Header.ContentLength(); n > limit {
-		if n < limit+maxDrain {
-			drain(ctx)
-		}
+	length := ctx.Request.Header.ContentLength()
+	if w.announced || length > limit {
+		w.unread = true
 		return nil, fasthttp.StatusRequestEntityTooLarge, tooLarge(ctx)
 	}
 	var err error
-	if w.body, err = readLimited(w.body[:0], ctx.RequestBodyStream(), limit); err != nil {
-		if errors.Is(err, errTooLarge) {
-			drain(ctx)
-			return nil, fasthttp.StatusRequestEntityTooLarge, tooLarge(ctx)
-		}
+	expectBody(ctx, true)
+	w.body, err = readLimited(w.body[:0], ctx.RequestBodyStream(), limit)
+	expectBody(ctx, false)
+	if errors.Is(err, errTooLarge) {
+		w.unread = true
+		return nil, fasthttp.StatusRequestEntityTooLarge, tooLarge(ctx)
+	}
+	if err != nil || endedEarly(ctx) || length >= 0 && len(w.body) != length {
 		ctx.SetConnectionClose()
 		return nil, fasthttp.StatusBadRequest, &problem{field: "body", msg: "did not arrive whole", reason: reasonMalformed}
 	}
 	switch {
-	case len(coding) == 0 || string(coding) == "identity":
+	case len(coding) == 0 || isCoding(coding, "identity"):
 		return w.body, 0, nil
-	case string(coding) == "gzip" || string(coding) == "x-gzip":
+	case isCoding(coding, "gzip") || isCoding(coding, "x-gzip"):
 		w.plain, err = d.pools.gunzip(w.plain[:0], w.body, plain)
-	case string(coding) == "zstd":
+	case isCoding(coding, "zstd"):
 		w.plain, err = d.pools.unzstd(w.plain[:0], w.body, plain)
 	default:
 		return nil, fasthttp.StatusUnsupportedMediaType, &problem{
@@ -67,24 +68,13 @@ func (d *Doors) readBody(ctx *fasthttp.RequestCtx, w *work, plain int) ([]byte, 
 	return w.plain, 0, nil
 }
 
+// isCoding compares content codings, whose case does not matter.
+func isCoding(text []byte, coding string) bool { return bytes.EqualFold(text, []byte(coding)) }
+
 // tooLarge is the problem of a body that was not read to its end: the connection cannot be used again.
 func tooLarge(ctx *fasthttp.RequestCtx) *problem {
 	ctx.SetConnectionClose()
 	return &problem{field: "body", msg: "is too large", reason: reasonTooLarge}
-}
-
-// maxDrain is how much of a body that is too large is still read, so that a sender which writes before it reads gets to
-// see the answer.
-const (
-	maxDrain     = 1 << 20
-	maxDrainTime = time.Second
-)
-
-func drain(ctx *fasthttp.RequestCtx) {
-	if ctx.Conn().SetReadDeadline(time.Now().Add(maxDrainTime)) != nil {
-		return
-	}
-	_, _ = io.CopyN(io.Discard, ctx.RequestBodyStream(), maxDrain) // the connection is closed after the answer in any case
 }
 
 // readLimited appends r to dst, up to limit bytes.

@@ -234,7 +234,7 @@ func (d *Doors) Start(ctx context.Context) error {
 	d.started = true
 	for _, l := range d.listeners {
 		d.serving.Go(func() {
-			if err := d.server.Serve(l); err != nil && !d.isClosing() {
+			if err := d.server.Serve(bodyListener{l}); err != nil && !d.isClosing() {
 				select {
 				case d.fatal <- fmt.Errorf("doors: %w", err):
 				default:

@@ -42,8 +42,12 @@ type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// headerReceived gives the body its own time once the header is here.
-func (d *Doors) headerReceived(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+// headerReceived gives the body its own time once the header is here. A body that is too large for any door is not
+// waited for: route finds its length in the raw header.
+func (d *Doors) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if h.ContentLength() > d.cfg.Limits.BodyBytes {
+		h.SetContentLength(0)
+	}
 	return fasthttp.RequestConfig{ReadTimeout: d.cfg.Limits.ReadTimeout}
 }
 
@@ -70,7 +74,10 @@ func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	w := d.works.Get().(*work)
 	events := d.route(ctx, w)
-	if ctx.Request.IsBodyStream() && !w.bodyRead {
+	expectBody(ctx, false)
+	if w.unread {
+		d.answerNow(ctx)
+	} else if ctx.Request.IsBodyStream() && !w.bodyRead {
 		d.discardBody(ctx)
 	}
 	if events > 0 {
@@ -103,11 +110,15 @@ func (d *Doors) route(ctx *fasthttp.RequestCtx, w *work) int {
 		d.fail(ctx, fasthttp.StatusRequestURITooLong, "url", "is too long")
 		return 0
 	}
-	if ambiguousLength(ctx) {
-		d.refuse(0, doorHTTP, reasonMalformed, 1)
-		d.fail(ctx, fasthttp.StatusBadRequest, "Content-Length", "must not stand beside Transfer-Encoding")
+	length, p := framing(ctx.Request.Header.RawHeaders())
+	if p != nil {
+		d.refuseRequest(ctx, 0, doorHTTP, fasthttp.StatusBadRequest, p)
 		ctx.SetConnectionClose()
 		return 0
+	}
+	if length > d.cfg.Limits.BodyBytes {
+		w.announced = true
+		ctx.SetConnectionClose()
 	}
 	if d.ips != nil && !d.ips.take(w.addrText(d.clientAddr(ctx)), 1, d.now()) {
 		d.refuse(0, doorHTTP, reasonRate, 1)
@@ -146,16 +157,6 @@ func (d *Doors) route(ctx *fasthttp.RequestCtx, w *work) int {
 	d.refuse(0, doorHTTP, reasonNotFound, 1)
 	d.fail(ctx, fasthttp.StatusNotFound, "path", "no such door")
 	return 0
-}
-
-// ambiguousLength says whether a request gives the length of its body in two ways, which is how requests are smuggled.
-func ambiguousLength(ctx *fasthttp.RequestCtx) bool {
-	if ctx.Request.Header.ContentLength() != -1 {
-		return false
-	}
-	raw := ctx.Request.Header.RawHeaders()
-	return bytes.Contains(bytes.ToLower(raw), []byte("\ncontent-length:")) ||
-		bytes.HasPrefix(bytes.ToLower(raw), []byte("content-length:"))
 }
 
 // method checks the request's method and answers 405 or OPTIONS itself. HEAD and OPTIONS never count.

@@ -185,6 +185,7 @@ func (d *Doors) isClosing() bool {
 func (d *Doors) readStream(
 	ctx *fasthttp.RequestCtx, w *work, o *origin, sc *streamConn, groups chan<- *group, lost <-chan struct{},
 ) *problem {
+	expectBody(ctx, true) // what is cut off is not a line
 	in := bufio.NewReaderSize(ctx.RequestBodyStream(), d.cfg.Limits.LineBytes)
 	line := int64(0)
 	g := &group{}
@@ -213,7 +214,7 @@ func (d *Doors) readStream(
 			sc.awaitLine()
 		}
 		text, err := in.ReadSlice('\n')
-		if len(text) > 0 && (err == nil || errors.Is(err, io.EOF)) {
+		if len(text) > 0 && (err == nil || errors.Is(err, io.EOF) && !endedEarly(ctx)) {
 			line++
 			if !d.streamLine(w, o, g, line, text) {
 				return &problem{field: "Authorization", msg: "the API key is no longer valid", reason: reasonUnauthorized}
@@ -228,6 +229,9 @@ func (d *Doors) readStream(
 			return &problem{msg: "a line is too long to go on", reason: reasonTooLarge}
 		default:
 			flush()
+			if errors.Is(err, io.EOF) && endedEarly(ctx) {
+				err = io.ErrUnexpectedEOF
+			}
 			return d.endOfStream(err)
 		}
 	}

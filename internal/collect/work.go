@@ -31,7 +31,8 @@ type work struct {
 	waited   time.Duration
 	bodyRead bool
 
-	announced int // Content-Length of a body that is too large for any door, which fasthttp was told not to read
+	announced bool // the body is too large for any door, and fasthttp was told that there is none
+	unread    bool // the body was refused before its end: the answer comes first
 }
 
 // outcome is what became of one item of a request: an event of work.events, or a problem.
@@ -67,7 +68,7 @@ func (w *work) release() {
 	}
 	w.names = w.names[:0]
 	w.facts = clickFacts{}
-	w.waited, w.bodyRead, w.announced = 0, false, 0
+	w.waited, w.bodyRead, w.announced, w.unread = 0, false, false, false
 }
 
 // next returns the memory of one more event.

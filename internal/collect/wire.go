@@ -1,0 +1,127 @@
+package collect
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// This file is about where a request ends. fasthttp takes the end of a connection for the end of a chunked body, reads
+// past what smuggling is made of, and waits for the start of a body that nobody will read.
+
+// bodyListener wraps the connections that it accepts.
+type bodyListener struct{ net.Listener }
+
+func (l bodyListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &bodyConn{Conn: c}, nil
+}
+
+// bodyConn is a connection on which the end of the stream is an error while a body is being read. It is its own local
+// address, which is how a handler gets hold of it through whatever fasthttp has wrapped around it.
+type bodyConn struct {
+	net.Conn
+	inBody atomic.Bool
+	ended  atomic.Bool // the stream has ended within a body; fasthttp forgives that where the last line of a body is missing
+}
+
+func (c *bodyConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, io.EOF) && c.inBody.Load() {
+		c.ended.Store(true)
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (c *bodyConn) LocalAddr() net.Addr { return c }
+
+// Network makes the connection an address.
+func (c *bodyConn) Network() string { return c.Conn.LocalAddr().Network() }
+
+// String returns the local address.
+func (c *bodyConn) String() string { return c.Conn.LocalAddr().String() }
+
+// expectBody says whether a body is being read from the request's connection.
+func expectBody(ctx *fasthttp.RequestCtx, on bool) {
+	if c, ok := ctx.LocalAddr().(*bodyConn); ok {
+		c.inBody.Store(on)
+	}
+}
+
+// endedEarly says whether the sender closed the connection before the end of the body that was expected.
+func endedEarly(ctx *fasthttp.RequestCtx) bool {
+	c, ok := ctx.LocalAddr().(*bodyConn)
+	return ok && c.ended.Load()
+}
+
+// framing is what a request's raw header says about its length. fasthttp keeps the last of several headers, and takes a
+// name with a space before its colon for another name; proxies may not, so both are refused.
+func framing(raw []byte) (length int, p *problem) {
+	lengths, codings := 0, 0
+	for len(raw) > 0 {
+		line, rest, _ := bytes.Cut(raw, []byte{'\n'})
+		raw = rest
+		name, value, ok := bytes.Cut(line, []byte{':'})
+		if !ok {
+			continue
+		}
+		if bytes.ContainsAny(name, " \t") {
+			return 0, &problem{field: clip(bytes.TrimSpace(name)), msg: "a space in the name of a header", reason: reasonMalformed}
+		}
+		switch len(name) {
+		case len("Content-Length"):
+			if bytes.EqualFold(name, []byte("Content-Length")) {
+				lengths++
+				length, _ = strconv.Atoi(string(bytes.TrimSpace(value))) // fasthttp has checked it, if it is the only one
+			}
+		case len("Transfer-Encoding"):
+			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
+				codings++
+			}
+		}
+	}
+	switch {
+	case codings > 1:
+		return 0, &problem{field: "Transfer-Encoding", msg: "appears twice", reason: reasonMalformed}
+	case lengths > 0 && codings > 0:
+		return 0, &problem{field: "Content-Length", msg: "must not stand beside Transfer-Encoding", reason: reasonMalformed}
+	}
+	return length, nil
+}
+
+// maxDrain and maxDrainTime bound what is still read of a body that was refused, so that a sender which writes before it
+// reads gets to see the answer.
+const (
+	maxDrain     = 1 << 20
+	maxDrainTime = time.Second
+)
+
+// answerNow writes the answer of a request whose body is not read, and only then reads some of it.
+func (d *Doors) answerNow(ctx *fasthttp.RequestCtx) {
+	ctx.SetConnectionClose()
+	var out bytes.Buffer
+	if _, err := ctx.Response.WriteTo(&out); err != nil {
+		return // cannot happen with a buffer; the answer then goes the usual way
+	}
+	patience := d.cfg.Limits.WriteTimeout
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(c net.Conn) {
+		if c.SetWriteDeadline(time.Now().Add(patience)) != nil {
+			return
+		}
+		if _, err := c.Write(out.Bytes()); err != nil || c.SetReadDeadline(time.Now().Add(maxDrainTime)) != nil {
+			return
+		}
+		_, _ = io.CopyN(io.Discard, c, maxDrain) // the connection is closed in any case
+	})
+}
