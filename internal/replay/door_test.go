@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ type fakeServer struct {
 	mu       sync.Mutex
 	trouble  []func(http.ResponseWriter) // what happens to the next requests, nil: nothing
 	imports  map[string]map[uint64]string
+	ids      map[string]int // of imported events that bring one: how often they came
 	requests []*http.Request
 	active   int
 	most     int // requests at once
@@ -32,7 +34,7 @@ type fakeServer struct {
 }
 
 func newFakeServer(t *testing.T) *fakeServer {
-	f := &fakeServer{imports: map[string]map[uint64]string{}}
+	f := &fakeServer{imports: map[string]map[uint64]string{}, ids: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/events", f.events)
 	mux.HandleFunc("POST /v1/catalog/apply", f.apply)
@@ -110,6 +112,10 @@ func (f *fakeServer) events(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.Header.Get("Milliard-Import") == "" {
+		http.Error(w, "no import", http.StatusBadRequest)
+		return
+	}
 	rows := f.imports[r.Header.Get("Milliard-Import")]
 	if rows == nil {
 		rows = map[uint64]string{}
@@ -118,19 +124,32 @@ func (f *fakeServer) events(w http.ResponseWriter, r *http.Request) {
 	var items []string
 	accepted := 0
 	for i := range b.Rows {
-		row := b.Ints[client.FieldRow-client.FieldTime][i]
+		id := string(b.Strings[client.FieldID].Row(i))
+		if b.HasInt[client.IntRow] == (id != "") {
+			items = append(items, fmt.Sprintf(`{"index":%d,"status":"rejected","field":"row","error":"row or id"}`, i))
+			continue
+		}
 		text := fmt.Sprintf("%s %s", b.Strings[client.FieldType].Row(i), b.Strings[client.FieldCampaign].Row(i))
 		if string(b.Strings[client.FieldCampaign].Row(i)) == "bad" {
 			items = append(items, fmt.Sprintf(`{"index":%d,"status":"rejected","field":"campaign","error":"is bad"}`, i))
 			continue
 		}
 		verdict := "valid"
-		if _, ok := rows[row]; ok {
-			verdict = "duplicate"
+		if id != "" {
+			key := fmt.Sprintf("%s/%s/%s", b.Strings[client.FieldSource].Row(i), b.Strings[client.FieldType].Row(i), id)
+			if f.ids[key]++; f.ids[key] > 1 {
+				verdict = "duplicate"
+			}
+		} else {
+			row := b.Ints[client.IntRow][i]
+			id = strconv.FormatUint(row, 10)
+			if _, ok := rows[row]; ok {
+				verdict = "duplicate"
+			}
+			rows[row] = text
 		}
-		rows[row] = text
 		accepted++
-		items = append(items, fmt.Sprintf(`{"index":%d,"status":"accepted","id":"%d","verdict":%q}`, i, row, verdict))
+		items = append(items, fmt.Sprintf(`{"index":%d,"status":"accepted","id":%q,"verdict":%q}`, i, id, verdict))
 	}
 	fmt.Fprintf(w, `{"accepted":%d,"rejected":%d,"items":[%s]}`, accepted, b.Rows-accepted, strings.Join(items, ","))
 }

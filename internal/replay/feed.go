@@ -24,7 +24,7 @@ const (
 )
 
 // feeder sends the events of one file as an import. One goroutine calls send and close; workers post what it has put
-// together. Because a row has its id, a batch whose fate is not known is simply sent again.
+// together. Because every event has its id, a batch whose fate is not known is simply sent again.
 type feeder struct {
 	o      *Options
 	tally  *tally
@@ -54,11 +54,11 @@ type batch struct {
 
 func newFeeder(ctx context.Context, o *Options, t *tally, log *clientLog, id event.ImportID, number *atomic.Int64) *feeder {
 	f := &feeder{o: o, tally: t, log: log, id: id, number: number, queue: make(chan *batch)}
-	f.build.Import = true
+	f.build.Import = true // rows, unless the map gives ids
 	f.ctx, f.cancel = context.WithCancelCause(ctx)
 	parallel := o.InFlight
 	if o.program.Ordered() {
-		parallel = 1 // the first sale with an order id wins, and the file says which is first
+		parallel = 1 // the first event with an id or order id wins, and the file says which is first
 	}
 	f.http = &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: parallel, DisableCompression: true, ResponseHeaderTimeout: requestTimeout,
@@ -96,7 +96,7 @@ func (f *feeder) send(e *Event) error {
 		Affiliate: e.text[fAffiliate], Goal: e.text[fGoal], N: e.n, Amount: e.amount, Currency: e.text[fCurrency],
 		PriceModel: e.text[fPriceModel], OrderID: e.text[fOrder], ClickID: e.text[fClick], IP: e.text[fIP],
 		UA: e.text[fUA], Visitor: e.text[fVisitor], Country: e.text[fCountry], Device: e.text[fDevice],
-		Referrer: e.text[fReferrer], Subs: subs, Row: e.Row,
+		Referrer: e.text[fReferrer], Subs: subs, Row: e.Row, ID: e.ID, Source: e.Source,
 	}
 	f.build.Add(x)
 	p := &f.pending

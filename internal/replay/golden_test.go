@@ -67,6 +67,12 @@ func mapped(mapText, input string) string {
 	emit := func(e *Event) error {
 		tally.made(e)
 		fmt.Fprintf(&b, "line %d row %d", e.Line, e.Row)
+		if e.ID != "" {
+			fmt.Fprintf(&b, " id=%s", quoteOdd(e.ID))
+		}
+		if e.Source != "" {
+			fmt.Fprintf(&b, " source=%s", quoteOdd(e.Source))
+		}
 		if e.Milli != 0 {
 			b.WriteString(" " + time.UnixMilli(e.Milli).UTC().Format("2006-01-02T15:04:05.000Z"))
 		}

@@ -64,7 +64,7 @@ func newLive(
 			RetryIfErr: func(*fasthttp.Request, int, error) (bool, bool) { return false, false },
 		},
 	}
-	if o.Map.ID == idRow {
+	if o.Map.ID.word == idRow {
 		l.prefix = hex.EncodeToString(id[:8]) + "-"
 	}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
@@ -119,7 +119,7 @@ func (l *live) work() {
 func (l *live) request(e *Event, req *fasthttp.Request, resp *fasthttp.Response) error {
 	l.tally.with(func(s *Summary) { s.Sent++ })
 	line := &logLine{Request: l.number.Add(1), First: &e.Row}
-	if l.prefix != "" {
+	if line.ID = e.ID; l.prefix != "" {
 		line.ID = l.prefix + strconv.FormatUint(e.Row, 10)
 	}
 	retried := func(error) { l.tally.with(func(s *Summary) { s.Retries++ }) }

@@ -38,7 +38,7 @@ const (
 	formatCombined = "combined"
 )
 
-// How events get their ids.
+// What identifies an event, beside values of its row.
 const (
 	idRow  = "row"
 	idNone = "none"
@@ -58,7 +58,8 @@ type Map struct {
 
 	Aliases map[string]Names `yaml:"aliases"` // other names of a column, for logs whose schema changed
 	Skip    []Skip           `yaml:"skip"`    // rows that are no event, each with the reason that is reported
-	ID      string           `yaml:"id"`      // row or none; how live requests get their ids
+	ID      ID               `yaml:"id"`      // what identifies an event: its row, a value of the row, or nothing
+	Source  string           `yaml:"source"`  // who gave the ids, where two logs may have the same
 
 	Fields map[string]Value `yaml:"fields"` // of every event of a row
 	Events []Slot           `yaml:"events"` // the events of a row; without it there is one
@@ -237,17 +238,8 @@ func ParseMap(text []byte) (*Map, error) {
 	if !slices.Contains([]string{DoorEvents, DoorClick, DoorPixel, DoorPostback}, m.Door) {
 		return nil, fmt.Errorf("map: door: %q is not events, click, pixel or postback", m.Door)
 	}
-	switch m.ID {
-	case "":
-		if m.ID = idRow; m.Door == DoorPostback {
-			m.ID = idNone // the order id is the identity of a sale
-		}
-	case idRow, idNone:
-	default:
-		return nil, fmt.Errorf("map: id: %q is not row or none", m.ID)
-	}
-	if m.ID == idNone && m.Door == DoorEvents {
-		return nil, errors.New("map: id: an import is made of rows; none is for live doors")
+	if err := m.ID.check(m.Door, m.Source); err != nil {
+		return nil, fmt.Errorf("map: %w", err)
 	}
 	return m, m.digest(text)
 }

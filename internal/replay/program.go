@@ -6,18 +6,17 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"milliard/internal/event"
 )
 
 // Event is one event as the map makes it of a row: text per field, checked as far as a client can.
 type Event struct {
-	Line  int64  // number of the data row in its file, from 1; a header line is not one
-	Row   uint64 // number of the event in its file, from 0: (Line-1) × events of the map + place in the map
-	Milli int64  // when it happened, unix milliseconds; 0 when the map has no time
+	Line   int64  // number of the data row in its file, from 1; a header line is not one
+	Row    uint64 // number of the event in its file, from 0: (Line-1) × events of the map + place in the map
+	ID     string // what the log calls it; empty: it is known by its row, or by nothing
+	Source string // of the ID
+	Milli  int64  // when it happened, unix milliseconds; 0 when the map has no time
 
 	n, amount event.Micros
 	text      [fieldCount]string
@@ -42,6 +41,7 @@ type Program struct {
 	skip   []skipTest
 	slots  []slot
 	clock  []clock // of each slot
+	id     *identity
 }
 
 type skipTest struct {
@@ -80,6 +80,10 @@ func Compile(m *Map) (*Program, error) {
 		if err := p.addSlot(&slots[i]); err != nil {
 			return nil, fmt.Errorf("map: event %d: %w", i+1, err)
 		}
+	}
+	var err error
+	if p.id, err = compileIdentity(&p.table, m); err != nil {
+		return nil, fmt.Errorf("map: id: %w", err)
 	}
 	return p, p.checkFormat()
 }
@@ -182,9 +186,10 @@ func doorType(door string) string {
 	return ""
 }
 
-// Ordered says whether the order of the rows decides which events are valid: the first sale with an order id wins.
+// Ordered says whether the order of the rows decides which events are valid: the first sale with an order id wins, and
+// of an import the first event with an id.
 func (p *Program) Ordered() bool {
-	return p.source.Door == DoorPostback || slices.ContainsFunc(p.slots, func(s slot) bool {
+	return p.id != nil && p.source.Door == DoorEvents || p.source.Door == DoorPostback || slices.ContainsFunc(p.slots, func(s slot) bool {
 		return slices.ContainsFunc(s.fields, func(f slotField) bool { return f.field == fOrder })
 	})
 }
@@ -204,7 +209,11 @@ func (p *Program) run(row []cell, line int64, e *Event, emit func(*Event) error,
 		}
 		made = true
 		*e = Event{Line: line, Row: uint64(line-1)*uint64(len(p.slots)) + uint64(i), n: event.One}
-		if err := p.fill(i, row, e); err != nil {
+		err := p.identify(i, row, e)
+		if err == nil {
+			err = p.fill(i, row, e)
+		}
+		if err != nil {
 			reason(err.Error())
 			continue
 		}
@@ -216,6 +225,14 @@ func (p *Program) run(row []cell, line int64, e *Event, emit func(*Event) error,
 		reason("no event of the map applies")
 	}
 	return nil
+}
+
+// identify gives the event of the i-th slot the id that the map makes of the row.
+func (p *Program) identify(i int, row []cell, e *Event) (err error) {
+	if p.id != nil {
+		e.ID, e.Source, err = p.id.of(row, i)
+	}
+	return err
 }
 
 func (p *Program) fill(i int, row []cell, e *Event) error {
@@ -302,58 +319,4 @@ func (p *Program) finish(e *Event) error {
 		}
 	}
 	return nil
-}
-
-// clock reads times.
-type clock struct {
-	layout string
-	zone   *time.Location
-	unit   int64 // of whole numbers: how many make a second; 0 for layouts
-}
-
-func newClock(layout, zone string) (clock, error) {
-	c := clock{layout: layout, zone: time.UTC}
-	if zone != "" {
-		var err error
-		if c.zone, err = time.LoadLocation(zone); err != nil {
-			return c, fmt.Errorf("zone: %w", err)
-		}
-	}
-	switch layout {
-	case "":
-		return c, errors.New("layout: is required")
-	case "rfc3339":
-		c.layout = time.RFC3339
-	case "clf":
-		c.layout = "02/Jan/2006:15:04:05 -0700"
-	case "unix":
-		c.unit = 1
-	case "unix_ms":
-		c.unit = 1e3
-	case "unix_us":
-		c.unit = 1e6
-	default:
-		if !strings.Contains(layout, "06") {
-			return c, fmt.Errorf("layout: %q is not a Go layout such as 2006-01-02 15:04:05", layout)
-		}
-	}
-	return c, nil
-}
-
-func (c *clock) parse(s string) (int64, error) {
-	if c.unit == 0 {
-		t, err := time.ParseInLocation(c.layout, s, c.zone)
-		if err != nil {
-			return 0, errors.New("does not have the layout " + c.layout)
-		}
-		return t.UnixMilli(), nil
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n > 1<<53 || n < -1<<53 {
-		return 0, errors.New("is not a whole number of unix time")
-	}
-	if c.unit == 1 {
-		return n * 1000, nil
-	}
-	return n / (c.unit / 1000), nil
 }
