@@ -82,6 +82,13 @@ func (g *Grid) Flushed(ctx context.Context) error {
 	return nil
 }
 
+// Halt halts a lane for a reason that somebody else has found. What it has folded is still flushed.
+func (g *Grid) Halt(lane int, err error) {
+	if lane >= 0 && lane < len(g.lanes) {
+		g.lanes[lane].halt(fmt.Errorf("%w: %w", ErrHalt, err))
+	}
+}
+
 // LaneStatus is how a lane is doing.
 type LaneStatus struct {
 	Lane      int

@@ -28,6 +28,8 @@ func (s *Server) startBackground(ctx context.Context) error {
 		}
 	})
 	s.wg.Go(func() { s.compact(ctx) })
+	s.scrubber = newScrubber(s.registry)
+	s.wg.Go(func() { s.scrub(ctx) })
 	s.wg.Go(func() { s.checkLedger(ctx) })
 	return nil
 }
@@ -135,6 +137,7 @@ func (s *Server) ready() ops.Ready {
 			r.LastDurable = st.LastDurable
 		}
 	}
+	check(&r.Grid, "log", s.scrubber.damage())
 	if err := s.ledgerHealth.get(); err != nil {
 		check(&r.Grid, "ledger", err)
 	}

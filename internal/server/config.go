@@ -47,6 +47,8 @@ type Config struct {
 	SealSpan       time.Duration `help:"Log time after which an archive segment is cut." default:"5m"`
 	TrimInterval   time.Duration `help:"How often segments are sealed and the journal is trimmed." default:"5s"`
 	CompactEvery   time.Duration `help:"How often the ledger is compacted." default:"15s"`
+	ScrubEvery     time.Duration `help:"How often journal and archive are read again to find damage." default:"1h"`
+	ScrubRate      int           `help:"Bytes per second that this reads." default:"16777216"`
 	ShutdownWithin time.Duration `help:"How long a graceful stop may take." default:"60s"`
 
 	KeyRate float64 `help:"Events per second and API key; 0: no limit."`
@@ -96,6 +98,8 @@ func (c *Config) setDefaults() {
 	setTo(&c.SealSpan, 5*time.Minute)
 	setTo(&c.TrimInterval, 5*time.Second)
 	setTo(&c.CompactEvery, 15*time.Second)
+	setTo(&c.ScrubEvery, time.Hour)
+	setTo(&c.ScrubRate, 16<<20)
 	setTo(&c.ShutdownWithin, time.Minute)
 	setTo(&c.LogLevel, "info")
 	setTo(&c.LogFormat, "text")
@@ -135,7 +139,8 @@ func (c *Config) check() error {
 	if c.TagLife > c.Window {
 		return fmt.Errorf("tag-life %s: must not exceed the duplicate window %s", c.TagLife, c.Window)
 	}
-	if c.FlushInterval < time.Millisecond || c.TrimInterval < time.Millisecond || c.CompactEvery < time.Millisecond {
+	if c.FlushInterval < time.Millisecond || c.TrimInterval < time.Millisecond || c.CompactEvery < time.Millisecond ||
+		c.ScrubEvery < time.Millisecond {
 		return errors.New("intervals must be a millisecond or more")
 	}
 	if c.CountryHeader != "" && len(c.Trusted) == 0 {

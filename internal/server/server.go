@@ -67,6 +67,7 @@ type Server struct {
 
 	ledgerHealth ledgerHealth
 
+	scrubber   *scrubber
 	background context.CancelFunc // ends what only keeps up: projection, compaction
 	wg         sync.WaitGroup
 	closers    []func(context.Context) error // in the order in which they were opened

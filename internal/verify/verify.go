@@ -25,14 +25,11 @@ type Verdicts struct {
 	Classes []byte // one event.Class per event; nil for a batch without events or a repeat
 }
 
-// Gap is a range of sequences that was lost and has been acknowledged by a repair: log and counts go on behind it.
-type Gap struct{ First, Last uint64 }
-
 // Lane is where one lane's log is.
 type Lane struct {
 	Number int
 	Stream journal.Stream // nil: only the archive
-	Gaps   []Gap
+	Gaps   []journal.Gap  // lost for good, and acknowledged by a repair
 	// Unsealed returns the verdicts of the batches behind the last segment, in order, at least up to seq. It is called
 	// after the positions are known, so that what it misses has been sealed since.
 	Unsealed func(ctx context.Context, seq uint64) ([]Verdicts, error)
@@ -146,6 +143,7 @@ type run struct {
 	pace     *pace
 	seed     uint64    // of the rows' hashes
 	by       *grouping // of a recount; nil: every cell
+	sound    bool      // only the soundness of the log is checked, nothing is counted
 
 	imagesSeen int
 	projected  uint64 // control record that the ledger shows

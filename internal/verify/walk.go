@@ -40,7 +40,7 @@ type walker struct {
 
 // walk yields the batches from..until.
 func (w *walker) walk(ctx context.Context, from, until uint64) error {
-	next := behind(w.lane.Gaps, from)
+	next := journal.Behind(w.lane.Gaps, from)
 	for next <= until {
 		s, ok, err := w.segment(next)
 		if err != nil {
@@ -54,19 +54,9 @@ func (w *walker) walk(ctx context.Context, from, until uint64) error {
 		if err != nil {
 			return err
 		}
-		next = behind(w.lane.Gaps, next)
+		next = journal.Behind(w.lane.Gaps, next)
 	}
 	return nil
-}
-
-// behind returns the first sequence from seq on that lies in no acknowledged gap.
-func behind(gaps []Gap, seq uint64) uint64 {
-	for _, g := range gaps { // in order
-		if g.First <= seq && seq <= g.Last {
-			seq = g.Last + 1
-		}
-	}
-	return seq
 }
 
 // segment returns the segment that holds seq.
@@ -154,7 +144,7 @@ func (w *walker) journalHashes(ctx context.Context, first, last uint64) (map[uin
 // read yields what the journal holds of first..last. With trimmed set, sequences below the journal's first are left out
 // in silence; every other one that is missing is reported.
 func (w *walker) read(ctx context.Context, first, last uint64, trimmed bool, each func(m *journal.Message) error) error {
-	for next := behind(w.lane.Gaps, first); next <= last; next = behind(w.lane.Gaps, next) {
+	for next := journal.Behind(w.lane.Gaps, first); next <= last; next = journal.Behind(w.lane.Gaps, next) {
 		st, err := w.lane.Stream.State(ctx)
 		if err != nil {
 			return err
@@ -177,6 +167,9 @@ func (w *walker) read(ctx context.Context, first, last uint64, trimmed bool, eac
 		}
 		if !errors.Is(err, journal.ErrGap) {
 			return err
+		}
+		if next = journal.Behind(w.lane.Gaps, got); next != got {
+			continue // acknowledged
 		}
 		if st, again := w.lane.Stream.State(ctx); again != nil || got < st.First {
 			next = got // trimmed under our feet
@@ -330,10 +323,10 @@ func (p *pace) wait(ctx context.Context, n int) error {
 }
 
 // abut checks that a lane's segments follow each other.
-func abut(segments []archive.Segment, gaps []Gap, found func(text string)) {
+func abut(segments []archive.Segment, gaps []journal.Gap, found func(text string)) {
 	next := uint64(1)
 	for _, s := range segments {
-		next = behind(gaps, next)
+		next = journal.Behind(gaps, next)
 		name := filepath.Base(s.Path)
 		switch {
 		case s.Last < s.First:
