@@ -400,9 +400,6 @@ func resolveImported(o *origin, it *item, e *event.Event) *problem {
 	case it.has(fID) && it.has(fRow):
 		return bad(fRow, "must not stand beside id: an event of an import has one of them")
 	case it.has(fID):
-		if bytes.HasPrefix(it.get(fID), []byte("click/")) {
-			return bad(fID, "must not begin with click/, which is for ids made of click ids")
-		}
 		e.Foreign, e.Source = it.get(fID), it.get(fSource)
 		return nil
 	case !it.has(fRow):
