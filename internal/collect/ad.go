@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"html/template"
+	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -160,17 +162,39 @@ func (d *Doors) describe(ctx *fasthttp.RequestCtx, text string, c *catalog.Campa
 	return t
 }
 
-// requestBase is the scheme and host that the request itself used. A host that is not one is left out: the links are
-// then relative.
+// requestBase is the scheme and host that the request itself used. A Host that is none would put its sender's text into
+// links that others copy; then it is the address that the request came in by.
 func requestBase(ctx *fasthttp.RequestCtx) string {
-	host := ctx.Host()
-	if len(host) == 0 || len(host) > 255 || bytes.ContainsAny(host, "/\\@?#<>\"' \t") {
-		return ""
+	host := string(ctx.Request.Header.Host()) // as it was sent, before anything is made of it
+	if !plausibleHost(host) {
+		host = ctx.LocalAddr().String()
 	}
 	if ctx.IsTLS() {
-		return "https://" + string(host)
+		return "https://" + host
 	}
-	return "http://" + string(host)
+	return "http://" + host
+}
+
+// plausibleHost says whether text is a host name or address, with or without a port.
+func plausibleHost(text string) bool {
+	name := text
+	if i := strings.LastIndexByte(text, ':'); i >= 0 && !strings.HasSuffix(text, "]") {
+		port, err := strconv.ParseUint(text[i+1:], 10, 16)
+		if err != nil || port == 0 {
+			return false
+		}
+		name = text[:i]
+	}
+	if strings.HasPrefix(name, "[") {
+		addr, err := netip.ParseAddr(strings.TrimSuffix(name[1:], "]"))
+		return err == nil && addr.Is6() && addr.Zone() == "" && strings.HasSuffix(name, "]")
+	}
+	for _, c := range []byte(name) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_') {
+			return false
+		}
+	}
+	return len(name) > 0 && len(name) <= 253 && name[0] != '.' && name[0] != '-'
 }
 
 // tagHTML is the snippet of a tag: the banner as a link, and the pixel.

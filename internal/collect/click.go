@@ -1,7 +1,6 @@
 package collect
 
 import (
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -103,8 +102,8 @@ func (d *Doors) target(ctx *fasthttp.RequestCtx, w *work, o *origin, e *event.Ev
 		f.ip = w.addrText(d.clientAddr(ctx))
 	}
 	f.clickID = w.mintClickID(o, c, e)
-	if sham && len(f.clickID) > 0 {
-		spoil(f.clickID)
+	if sham && !spoil(f.clickID) {
+		f.clickID = nil
 	}
 	w.answer = appendLanding(w.answer[:0], landing, f)
 	for _, b := range w.answer {
@@ -135,15 +134,6 @@ func (w *work) mintClickID(o *origin, c *catalog.Campaign, e *event.Event) []byt
 	return w.arena[at:len(w.arena):len(w.arena)]
 }
 
-// spoil changes a signed text so that it cannot be verified and still looks like one.
-func spoil(text []byte) {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	at := len(text) - 8 // within the MAC, before the last character, whose spare bits must stay
-	if i := strings.IndexByte(alphabet, text[at]); i >= 0 {
-		text[at] = alphabet[i^0x15]
-	}
-}
-
 // forgedClick answers a click whose token is not ours, or that lacks one where the campaign requires it, as far as
 // possible like a good one, so that nobody learns which it was. It is counted in a tally and never becomes an event.
 func (d *Doors) forgedClick(ctx *fasthttp.RequestCtx, w *work, v *control.View, o *origin, e *event.Event) {
@@ -155,7 +145,7 @@ func (d *Doors) forgedClick(ctx *fasthttp.RequestCtx, w *work, v *control.View, 
 			return
 		}
 	}
-	e.Space, e.ID = event.Minted, event.NewMintedID(o.now, uint16(o.now), 0, uint64(o.now))
+	e.Space, e.ID = event.Minted, d.minter.sham(o.now)
 	e.Click = e.ID
 	target, ok := d.target(ctx, w, o, e, true)
 	d.answerClick(ctx, target, ok)

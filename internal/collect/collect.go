@@ -149,6 +149,7 @@ type Doors struct {
 	waits   deadlines
 	server  *fasthttp.Server
 	fatal   chan error
+	minter  *doorMinter
 
 	streams atomic.Int64
 	closing chan struct{} // closed when Stop begins
@@ -203,6 +204,8 @@ func New(cfg Config) (*Doors, error) {
 		flusher: make(chan struct{}),
 	}
 	d.works.New = func() any { return newWork() }
+	d.minter = &doorMinter{Minter: cfg.Minter}
+	d.cfg.Minter = d.minter
 	d.server = d.newServer()
 	if err := d.watchConnections(cfg.Registry); err != nil {
 		return nil, fmt.Errorf("doors: %w", err)

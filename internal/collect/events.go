@@ -190,11 +190,11 @@ func (d *Doors) parseLines(w *work, o *origin, body []byte) *problem {
 // parseLine reads one event from one line of text.
 func (d *Doors) parseLine(w *work, o *origin, line []byte) {
 	if len(line) > maxEvent {
-		w.reject(&problem{msg: "the event is longer than 32 KB", reason: reasonTooLarge})
+		w.reject(&problem{field: "line", msg: "the event is longer than 32 KB", reason: reasonTooLarge})
 		return
 	}
 	w.item.reset()
-	w.scan.buf, w.scan.pos = line, 0
+	w.scan.buf, w.scan.pos, w.scan.outer = line, 0, "line"
 	p := w.scan.object(&w.item, nil, shapeEvent, 1)
 	if p == nil || !p.fatal {
 		if q := w.scan.end(); q != nil {
@@ -259,7 +259,7 @@ func (d *Doors) parseObject(w *work, o *origin, f format) *problem {
 	case p != nil:
 		w.reject(p)
 	case w.scan.pos-start > maxEvent:
-		w.reject(&problem{msg: "the event is longer than 32 KB", reason: reasonTooLarge})
+		w.reject(&problem{field: "body", msg: "the event is longer than 32 KB", reason: reasonTooLarge})
 	default:
 		w.add(d, o)
 	}

@@ -17,14 +17,19 @@ type scanner struct {
 	pos   int
 	arena []byte // unescaped strings
 	extra [][]byte
+	outer string // what a problem of the whole text names: "body", or "line" of several
 }
 
-func (s *scanner) start(buf []byte) { s.buf, s.pos, s.arena = buf, 0, s.arena[:0] }
+func (s *scanner) start(buf []byte) { s.buf, s.pos, s.arena, s.outer = buf, 0, s.arena[:0], "body" }
 
 // syntax makes a fatal problem at the current position.
 func (s *scanner) syntax(name []byte, msg string) *problem {
+	field := s.outer
+	if len(name) > 0 {
+		field = clip(name)
+	}
 	return &problem{
-		field: clip(name), msg: msg + " at byte " + strconv.Itoa(s.pos), fatal: true, reason: reasonMalformed,
+		field: field, msg: msg + " at byte " + strconv.Itoa(s.pos), fatal: true, reason: reasonMalformed,
 	}
 }
 

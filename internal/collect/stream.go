@@ -224,7 +224,7 @@ func (d *Doors) readStream(
 		case err == nil:
 		case errors.Is(err, bufio.ErrBufferFull):
 			line++
-			g.reject(line, &problem{msg: "the event is longer than 32 KB", reason: reasonTooLarge})
+			g.reject(line, &problem{field: "line", msg: "the event is longer than 32 KB", reason: reasonTooLarge})
 			flush()
 			return &problem{msg: "a line is too long to go on", reason: reasonTooLarge}
 		default:
