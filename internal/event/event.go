@@ -359,7 +359,7 @@ type Event struct {
 	ID      MintedID // Minted: the id. Imported: Lo is the row number.
 	Import  ImportID // Imported only
 	Foreign []byte   // Foreign: the id. Imported: the log's own id, if it has any; it then identifies the event instead of the row.
-	Source  []byte   // Foreign only: who gave the id (CloudEvents source); empty is a source too
+	Source  []byte   // with Foreign: who gave the id (CloudEvents source); empty is a source too
 
 	Type       Type
 	Time       int64 // when it happened, unix milliseconds; the receive time when the sender gave none
