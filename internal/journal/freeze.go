@@ -60,11 +60,13 @@ func (p *Producer) tick(now int64) *frozen {
 	return &frozen{head: Header{Kind: KindTick, Received: now}, msg: AppendHeader(p.buffer())}
 }
 
-// follow reckons as owners do what log time is after f.
+// follow reckons as owners do what log time is after f. The stamp is the journal's and lies somewhere between the sealing
+// and now; when that is uncertain, log time had better be thought too early: one tick too many does no harm.
 func (p *Producer) follow(f *frozen) {
+	at := min(f.sealed, p.opt.Now().UnixMilli())
 	control := f.head.Kind == KindTick || f.head.Kind == KindClosed
-	if p.last == 1 || control || f.sealed-p.logTime <= maxLag.Milliseconds() {
-		p.logTime = max(p.logTime, f.sealed)
+	if !f.unknown && (p.last == 1 || control || at-p.logTime <= maxLag.Milliseconds()) {
+		p.logTime = max(p.logTime, at)
 	}
 }
 
