@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"milliard/client"
@@ -69,7 +70,7 @@ type driver struct {
 	fat      int          // events get sub-ids of this many bytes times ten
 	acked    atomic.Int64 // requests answered 2xx or 302
 	refused  atomic.Int64 // requests answered 5xx or 429
-	flying   atomic.Int64 // requests with ids that are under way
+	cutOff   atomic.Int64 // requests that were under way when the program ended
 	catalogs atomic.Int64 // changes of the catalog that were answered
 	admin    string       // set: the catalog is changed now and then
 	strange  atomic.Pointer[string]
@@ -354,7 +355,6 @@ func campaignOf(id string) int {
 
 // send sends one request and notes what came back.
 func (w *worker) send(ctx context.Context, r *request) error {
-	w.d.flying.Add(1)
 	n, err := w.d.log.sent(r.ids)
 	if err != nil {
 		return err
@@ -364,12 +364,12 @@ func (w *worker) send(ctx context.Context, r *request) error {
 	ended := time.Now()
 	if err != nil {
 		w.unknown = append(w.unknown, r)
-		w.d.flying.Add(-1)
-		return nil //nolint:nilerr // no answer: that is what is looked for here
+		if !errors.Is(err, syscall.ECONNREFUSED) { // else it came after the end
+			w.d.cutOff.Add(1)
+		}
+		return nil // no answer: that is what is looked for here
 	}
-	err = w.d.log.answered(n, status, began, ended)
-	w.d.flying.Add(-1)
-	if err != nil {
+	if err := w.d.log.answered(n, status, began, ended); err != nil {
 		return err
 	}
 	switch {

@@ -87,7 +87,7 @@ func (a *arena) start(ctx context.Context) error {
 	return nil
 }
 
-// load runs the clients until cut returns; cut breaks the program. It returns how many requests were under way then.
+// load runs the clients until cut returns; cut breaks the program. It returns how many requests that left without an answer.
 func (a *arena) load(ctx context.Context, cut func() error) (flying int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -96,10 +96,11 @@ func (a *arena) load(ctx context.Context, cut func() error) (flying int64, err e
 	if a.ask {
 		go a.askAtRisk(ctx)
 	}
+	before := a.d.cutOff.Load()
 	err = cut()
-	flying = a.d.flying.Load()
 	cancel()
-	return flying, errors.Join(err, <-done)
+	err = errors.Join(err, <-done)
+	return a.d.cutOff.Load() - before, err
 }
 
 // askAtRisk notes again and again how many clicks the program says it has redirected at risk.

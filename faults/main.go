@@ -72,13 +72,18 @@ type tier struct {
 func tiers() []tier {
 	return []tier{
 		{"t2", "kill -9 under load, at random instants and at every named place", runKills},
+		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts},
 		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO},
 		{"t5", "damaged, missing and older files of a stopped directory", runCorruption},
 		{"t9", "the ledger fails, is locked, slow or full; COMMITs without an answer", runLedger},
+		{"t10", "a disk with slow syncs, a ledger that stands still", runSlow},
 	}
 }
 
 func faults(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 2 && args[0] == controlCommand {
+		return beControl(args[1])
+	}
 	b := &bench{out: out, began: time.Now()}
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
 	flags.IntVar(&b.opt.cycles, "cycles", 0, "cycles of the tier; 0: as many as quick or full say, -1: none")

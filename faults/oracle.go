@@ -322,6 +322,15 @@ func (t *logTruth) rows(seq uint64, body, verdicts []byte) error {
 	}
 }
 
+// nameOf is the key of a campaign, or its number when the catalog has not reached SQL: a program that was stopped at once
+// projects it at the next start.
+func nameOf(names map[event.CampaignID]string, id event.CampaignID) (string, bool) {
+	if name, ok := names[id]; ok {
+		return name, true
+	}
+	return fmt.Sprintf("#%d", id), false
+}
+
 // oracleKey is the id by which the clients know an event.
 func oracleKey(e *event.Event) string {
 	switch {
@@ -346,8 +355,8 @@ func (t *logTruth) event(e *event.Event, verdict event.Class) {
 	if verdict == event.Valid {
 		t.valid[key]++
 	}
-	name := t.names[e.Campaign]
-	if key[0] == 'F' || key[0] == 'O' {
+	name, known := nameOf(t.names, e.Campaign)
+	if known && (key[0] == 'F' || key[0] == 'O') {
 		if want := campaign(campaignOf(key)); want != name && (key[0] == 'F' || e.Click.IsZero()) {
 			t.problem("%s stands in the log with campaign %s", key, name)
 		}
@@ -424,7 +433,8 @@ func (t *ledgerTruth) read(ctx context.Context, db *sql.DB) error {
 				var class uint8
 				var c count
 				err := scan(&id, &typ, &class, &c.events, &c.n, &c.amount)
-				sums[cellKey{t.names[event.CampaignID(id)], event.Type(typ), event.Class(class)}] = c
+				name, _ := nameOf(t.names, event.CampaignID(id))
+				sums[cellKey{name, event.Type(typ), event.Class(class)}] = c
 				return err
 			})
 		if err != nil {
