@@ -34,16 +34,16 @@ func childServe(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	cfg.Without = server.Parts{Sync: *noSync, Dedupe: *noDedupe, Grid: *noGrid}
-	if *block {
-		runtime.SetBlockProfileRate(10_000)
-		runtime.SetMutexProfileFraction(100)
-	}
 	s, err := server.New(cfg)
 	if err != nil {
 		return err
 	}
 	if err := s.Start(ctx); err != nil {
 		return err
+	}
+	if *block { // after the start: the journal's engine sets a rate of its own
+		runtime.SetBlockProfileRate(10_000)
+		runtime.SetMutexProfileFraction(100)
 	}
 	fmt.Fprintf(out, "doors %s\nadmin %s\n", s.DoorsURL(), s.AdminURL())
 	var failure error

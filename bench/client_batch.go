@@ -8,7 +8,7 @@ import (
 	"milliard/client"
 )
 
-// maxColumnarBody is how large a columnar request may grow: what every server takes, less the last event.
+// maxColumnarBody is how large a columnar request may grow: what every server takes, less 64 events.
 const maxColumnarBody = 120 << 10
 
 func (r *loadRun) head(path, contentType string) string {
@@ -89,17 +89,14 @@ func (r *loadRun) batches(ctx context.Context, t *traffic, head string, build fu
 
 func driveColumnar(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 	t := newTraffic(r.names, r.zipf, r.Pairs, r.Duplicates, r.IDs)
-	var b client.Builder
+	b := t.rows()
 	var body []byte
-	var e client.Event
 	return r.batches(ctx, t, r.head("/v1/events?answers=errors", client.ContentType), func() ([]byte, int) {
 		b.Reset()
-		t.reset()
 		want := r.take(r.Batch)
-		for b.Len() < want && b.Size() < maxColumnarBody {
+		for b.Len() < want && (b.Len()%64 != 0 || b.Size() < maxColumnarBody) {
 			p := t.next()
-			t.event(&p, &e)
-			b.Add(&e)
+			t.add(b, &p)
 		}
 		r.left.Add(int64(want - b.Len())) // what the body had no room for
 		if b.Len() == 0 {
@@ -114,17 +111,16 @@ func driveColumnar(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 func driveCounters(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 	t := newTraffic(r.names, zipfTable(max(1, len(r.names.types))), 1, 0, false)
 	counts := make([]int64, len(r.names.types))
-	var b client.Builder
+	b := client.NewRows(client.Column{Field: client.FieldType, Words: r.names.types})
 	var body []byte
-	var e client.Event
 	s, err := r.batches(ctx, t, r.head("/v1/events?answers=errors", client.ContentType), func() ([]byte, int) {
 		b.Reset()
 		want := r.take(r.Batch)
-		for b.Len() < want && b.Size() < maxColumnarBody {
+		for b.Len() < want && (b.Len()%64 != 0 || b.Size() < maxColumnarBody) {
 			i := t.random() >> 32 * uint64(len(counts)) >> 32
 			counts[i]++
-			e.Type = r.names.types[i]
-			b.Add(&e)
+			b.Word(0, int(i))
+			b.Next()
 		}
 		r.left.Add(int64(want - b.Len()))
 		if b.Len() == 0 {

@@ -23,7 +23,8 @@ const microRows = 2000
 // in their own packages.
 func micros() []micro {
 	return []micro{
-		{"client: make and encode a columnar batch", "event", microRows, microClient},
+		{"client: make and encode a columnar batch (Builder)", "event", microRows, microClient},
+		{"client: make and encode a columnar batch (Rows)", "event", microRows, microRowsClient},
 		{"door: decode a columnar batch", "event", microRows, microDecode},
 		{"token: verify", "token", 1, microVerify},
 		{"token: refuse a forgery", "token", 1, microForgery},
@@ -59,6 +60,22 @@ func microClient(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		body = microBatch(t, &builder, body)
+	}
+}
+
+func microRowsClient(b *testing.B) {
+	b.Helper()
+	t := microTraffic()
+	rows := t.rows()
+	var body []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		rows.Reset()
+		for range microRows {
+			p := t.next()
+			t.add(rows, &p)
+		}
+		body = rows.Encode(body[:0])
 	}
 }
 

@@ -168,7 +168,41 @@ func kindName(kind int) string {
 	return [...]string{client.Impression, client.Click, client.Conversion}[kind]
 }
 
-// event fills e for the columnar builder. In a billion without ids of the sender, conversions still have orders.
+// The columns of a batch, see rows.
+const (
+	columnID = iota
+	columnType
+	columnCampaign
+	columnAffiliate
+	columnOrder
+)
+
+// rows returns an empty batch that knows all names beforehand, as a sender does that counts its own campaigns.
+func (t *traffic) rows() *client.Rows {
+	return client.NewRows(
+		client.Column{Field: client.FieldID},
+		client.Column{Field: client.FieldType, Words: []string{client.Impression, client.Click, client.Conversion}},
+		client.Column{Field: client.FieldCampaign, Words: t.names.campaigns},
+		client.Column{Field: client.FieldAffiliate, Words: t.names.affiliates},
+		client.Column{Field: client.FieldOrderID})
+}
+
+// add puts an event into a batch. In a billion without ids of the sender, conversions still have orders.
+func (t *traffic) add(b *client.Rows, p *past) {
+	if t.ids {
+		b.Text(columnID, p.id[:])
+	}
+	b.Word(columnType, p.kind)
+	b.Word(columnCampaign, int(p.campaign))
+	b.Word(columnAffiliate, int(p.affiliate))
+	if p.kind == conversion {
+		b.Text(columnOrder, p.id[:])
+		b.Amount(client.Micros(p.amount))
+	}
+	b.Next()
+}
+
+// event is add for client.Builder, which a sender uses that does not know its names.
 func (t *traffic) event(p *past, e *client.Event) {
 	*e = client.Event{Type: kindName(p.kind), Campaign: t.names.campaigns[p.campaign], Affiliate: t.names.affiliates[p.affiliate]}
 	if t.ids {

@@ -62,6 +62,21 @@ func AppendUints(dst []byte, v []uint64) []byte {
 	return dst
 }
 
+// WidthBelow returns how many bytes a row of a column takes whose values span at most span.
+func WidthBelow(span uint64) int {
+	switch {
+	case span == 0:
+		return 0
+	case span < 1<<8:
+		return 1
+	case span < 1<<16:
+		return 2
+	case span < 1<<32:
+		return 4
+	}
+	return 8
+}
+
 // bounds returns the smallest and the largest value. Most columns are constant, so it looks for the first difference
 // before it compares; two pairs of accumulators keep the comparisons from waiting for each other.
 func bounds(v []uint64) (lo, hi uint64) {
