@@ -71,6 +71,7 @@ type tier struct {
 
 func tiers() []tier {
 	return []tier{
+		{"t1", "seeded histories in virtual time", runSimulation},
 		{"t2", "kill -9 under load, at random instants and at every named place", runKills},
 		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts},
 		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO},

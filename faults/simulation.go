@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// Histories of a run of the simulation.
+const (
+	quickSeeds = 5_000
+	fullSeeds  = 1_000_000
+)
+
+// runSimulation runs seeded histories of the whole installation in virtual time, see internal/sim. A quick run is always
+// the same seeds, a full one begins somewhere else every time.
+func runSimulation(ctx context.Context, b *bench, r *result) error {
+	seeds, from := quickSeeds, uint64(1)
+	if !b.opt.quick {
+		seeds, from = fullSeeds, 1+b.opt.seed%(1<<40)
+	}
+	if b.opt.cycles > 0 {
+		seeds = b.opt.cycles
+	}
+	args := []string{"test", "./internal/sim", "-run", "TestSeeds$", "-v", "-count=1", "-timeout=24h"}
+	if b.opt.tags != "" {
+		args = append(args, "-tags", b.opt.tags)
+	}
+	args = append(args, fmt.Sprintf("-sim.seeds=%d", seeds), fmt.Sprintf("-sim.from=%d", from))
+	//nolint:gosec // the arguments are ours
+	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
+	return errors.Join(err, r.simulated(string(out)))
+}
+
+// simulated reads the simulation's last line, and what failed.
+func (r *result) simulated(out string) error {
+	found := false
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if _, after, ok := strings.Cut(line, "sim: seeds="); ok {
+			var from uint64
+			var seconds, other int
+			_, err := fmt.Sscanf(after, "%d from=%d lost=%d double=%d other=%d acknowledged=%d unknown=%d batches=%d seconds=%d",
+				&r.N, &from, &r.Lost, &r.Double, &other, &r.Acked, &r.Unknown, &r.Batches, &seconds)
+			if err != nil {
+				return fmt.Errorf("the simulation's line %q: %w", line, err)
+			}
+			r.Wrong, r.Seed, found = other, from, true
+		}
+		if _, after, ok := strings.Cut(line, ": seed "); ok {
+			r.note("seed %s", after)
+		}
+	}
+	if !found {
+		return errors.New("the simulation did not come to its end")
+	}
+	return nil
+}
