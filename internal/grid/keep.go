@@ -8,6 +8,7 @@ import (
 
 	"milliard/internal/archive"
 	"milliard/internal/crash"
+	"milliard/internal/journal"
 )
 
 // keep writes images, seals segments and trims the journal. It never holds up the fold.
@@ -92,6 +93,9 @@ func (l *Lane) seal(ctx context.Context) error {
 		}
 		began := time.Now()
 		batches, err := l.readBack(ctx, verdicts)
+		if errors.Is(err, journal.ErrGap) && l.sealedByAnother(verdicts[len(verdicts)-1].Seq) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("seal: %w", err)
 		}
@@ -110,6 +114,20 @@ func (l *Lane) seal(ctx context.Context) error {
 		l.cfg.Seal.Observe(time.Since(began), events)
 		l.cfg.Log.Debug("segment sealed", "lane", l.cfg.Lane, "first", s.First, "last", s.Last)
 	}
+}
+
+// sealedByAnother looks whether an owner before this one, which did not know yet that it was superseded, has sealed up to
+// seq: it may have trimmed the journal then. Segments are cut by the log alone, so it is the same segment.
+func (l *Lane) sealedByAnother(seq uint64) bool {
+	last, err := l.cfg.Archive.Last(l.cfg.Lane)
+	if err != nil || last < seq {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sealed = last
+	l.st.dropSealed(last)
+	return true
 }
 
 func (l *Lane) readBack(ctx context.Context, verdicts []SealedBatch) ([]archive.Batch, error) {

@@ -86,6 +86,35 @@ func TestALedgerThatWentBackDoesNotStopSealing(t *testing.T) {
 	}
 }
 
+// TestASupersededOwnerMaySealAndTrim: an owner that is not fenced yet goes on keeping the lane; the next one must not
+// insist on sealing the same batches.
+func TestASupersededOwnerMaySealAndTrim(t *testing.T) {
+	b := newBench(t)
+	for i := range 30 {
+		b.append(foreign(fmt.Sprint(i)))
+	}
+	stale, err := b.steps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.count(stale, 10)
+	b.count(stale, 10)
+	s, err := b.steps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stale.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := stale.Trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.count(s, 10)
+	if err := s.Seal(t.Context()); err != nil || s.Status().Sealed != 24 {
+		t.Fatal(err, s.Status().Sealed)
+	}
+}
+
 // TestAJournalThatHasLostMessagesHalts: what was lost behind the ledger's position leaves no other trace.
 func TestAJournalThatHasLostMessagesHalts(t *testing.T) {
 	for name, damage := range map[string]func(*mem.Stream){
