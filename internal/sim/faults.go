@@ -210,7 +210,10 @@ func (w *world) jumpClock() {
 }
 
 // onAppend is what an append meets.
-func (w *world) onAppend(_ string, _ uint64, _ []byte) jmem.Fault {
+func (w *world) onAppend(stream string, last uint64, data []byte) jmem.Fault {
+	if h, err := journal.PeekHeader(data); err == nil && w.Tracing {
+		w.did("%s: append after %d: %s of %d events, batch %d of %x", stream, last, h.Kind, h.Events, h.Counter, h.Incarnation[:2])
+	}
 	if w.calm || !w.chance(w.plan.appendFault) {
 		return jmem.Fault{}
 	}

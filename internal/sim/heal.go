@@ -97,6 +97,7 @@ func (w *world) round(p *process) bool {
 			p.seal(own)
 			p.trim(own)
 		}
+		s.Freeze() // is there something left to write?
 		st := own.Status()
 		done = done && !s.InFlight() && s.p.Pending() == 0 && st.Committed.Seq == w.state(lane).Last
 	}

@@ -21,6 +21,7 @@ type oracle struct {
 	digest []map[uint64][32]byte
 	every  uint64       // a digest is taken at every so many sequences
 	upset  bool         // the journal did something after which a producer may have to stop
+	behind []int        // batches in a row that log time was far behind
 	gone   map[int]bool // attempts that were durable until the journal lost its end
 }
 
@@ -39,7 +40,7 @@ type committedAt struct {
 func newOracle(w *world) *oracle {
 	n := w.plan.lanes
 	o := &oracle{
-		w: w, hurt: make([]hurt, n), ledger: make([]committedAt, n), newest: make([]int, n),
+		w: w, hurt: make([]hurt, n), ledger: make([]committedAt, n), behind: make([]int, n), newest: make([]int, n),
 		every: []uint64{1, 4, 16}[w.rnd.IntN(3)], gone: map[int]bool{},
 	}
 	for lane := range n {
@@ -108,6 +109,7 @@ func (o *oracle) folded(own *owner, at ledger.Position, info *grid.FoldedInfo) {
 			o.w.broken("CHAIN", "lane %d: %s", own.lane, text)
 		}
 		o.catalogs(md.at(at.Seq))
+		o.clock(own.lane, md.at(at.Seq))
 	}
 	l := md.at(at.Seq)
 	if l == nil || !l.folded {
@@ -131,6 +133,18 @@ func (o *oracle) catalogs(l *logged) {
 		if v := uint64(l.rows[i].e.Revenue-1) / 2; v > l.head.Catalog {
 			o.w.broken("CATALOG", "a batch of catalog %d holds an event resolved with %d", l.head.Catalog, v)
 		}
+	}
+}
+
+// clock: log time may stand still while the clock goes back, and for as long as it takes to write a control record when it
+// goes ahead; but a lane that is busy must follow.
+func (o *oracle) clock(lane int, l *logged) {
+	if l.stamp-l.logTime <= 10*60_000 {
+		o.behind[lane] = 0
+		return
+	}
+	if o.behind[lane]++; o.behind[lane] > 4 {
+		o.w.broken("CLOCK", "lane %d: log time is %d s behind for %d batches", lane, (l.stamp-l.logTime)/1000, o.behind[lane])
 	}
 }
 
