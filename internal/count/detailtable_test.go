@@ -1,0 +1,73 @@
+package count
+
+import (
+	"math"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"milliard/internal/event"
+	"milliard/internal/ledger"
+)
+
+func drawDetail(t *rapid.T) Detail {
+	few := rapid.Uint32Range(0, 3) // so that keys meet again
+	return Detail{
+		Cell: ledger.Key{
+			Bucket: rapid.SampledFrom([]int32{math.MinInt32, -1, 0, 1, math.MaxInt32}).Draw(t, "bucket"), Tenant: event.TenantID(few.Draw(t, "tenant") * 21_000),
+			Type: event.Type(few.Draw(t, "type") * 21_000), Goal: event.GoalID(few.Draw(t, "goal") * 21_000), Class: event.Class(few.Draw(t, "class") * 80),
+			Campaign: event.CampaignID(few.Draw(t, "campaign") * 1_400_000_000), Banner: event.BannerID(few.Draw(t, "banner") * 1_400_000_000),
+			Affiliate: event.AffiliateID(few.Draw(t, "affiliate") * 1_400_000_000), Revenue: event.PriceID(few.Draw(t, "revenue") * 1_400_000_000),
+			Payout: event.PriceID(few.Draw(t, "payout") * 1_400_000_000),
+		},
+		Quarter: rapid.SampledFrom([]int32{math.MinInt32, -15, 0, 15, math.MaxInt32}).Draw(t, "quarter"), Sub1: few.Draw(t, "sub1") * 1_400_000_000,
+		Country: event.Country(few.Draw(t, "country") * 21_000), Device: event.Device(few.Draw(t, "device") * 80),
+	}
+}
+
+// TestPackingLosesNothing: two details are one key exactly if they are equal.
+func TestPackingLosesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := drawDetail(t), drawDetail(t)
+		p, q := pack(&a), pack(&b)
+		if p.unpack() != a {
+			t.Fatalf("%+v became %+v", a, p.unpack())
+		}
+		if (p == q) != (a == b) {
+			t.Fatalf("%+v and %+v: keys equal %t", a, b, p == q)
+		}
+	})
+}
+
+// TestDetailTableSumsAsAMapDoes also opens a second sum where one would leave its range.
+func TestDetailTableSumsAsAMapDoes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var table detailTable
+		want := map[packed]int64{}
+		got := map[packed]int64{}
+		for range rapid.IntRange(0, 300).Draw(t, "events") {
+			d := drawDetail(t)
+			k := pack(&d)
+			n := rapid.SampledFrom([]event.Micros{1, event.One, math.MaxInt64 / 2}).Draw(t, "n")
+			at := table.add(&k, ledger.Value{N: n, Events: 1})
+			if table.rows[at].key != k {
+				t.Fatalf("row %d has another key", at)
+			}
+			want[k]++
+		}
+		for _, r := range table.rows {
+			if r.sum.N < 0 {
+				t.Fatalf("a sum has left its range: %+v", r.sum)
+			}
+			got[r.key] += r.sum.Events
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d keys, want %d", len(got), len(want))
+		}
+		for k, n := range want {
+			if got[k] != n {
+				t.Fatalf("%d events, want %d", got[k], n)
+			}
+		}
+	})
+}
