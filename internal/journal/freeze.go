@@ -30,7 +30,10 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 		f.msg = AppendClosed(AppendHeader(p.buffer()), p.closing[0])
 		return f
 	}
-	if p.last > 0 && !p.refused && now-p.logTime > maxLag.Milliseconds() {
+	// Owners follow a step of more than ten minutes only from a control record. When the clock jumps, a busy lane has no
+	// idle minute in which to write one, so it writes one every minute. What is stored how much later nobody knows: the
+	// next tick mends it.
+	if !p.refused && now-p.ticked >= p.opt.TickEvery.Milliseconds() {
 		return p.tick(now)
 	}
 	if ts := p.takeTallies(); len(ts) > 0 {
@@ -51,23 +54,9 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 	return nil
 }
 
-// maxLag is how far the clock may be ahead of log time before a tick is written. Owners follow a step of more than ten
-// minutes only from a control record, and when the clock jumps a busy lane has no idle minute in which to write one.
-const maxLag = 5 * time.Minute
-
 func (p *Producer) tick(now int64) *frozen {
 	p.first = false
 	return &frozen{head: Header{Kind: KindTick, Received: now}, msg: AppendHeader(p.buffer())}
-}
-
-// follow reckons as owners do what log time is after f. The stamp is the journal's and lies somewhere between the sealing
-// and now; when that is uncertain, log time had better be thought too early: one tick too many does no harm.
-func (p *Producer) follow(f *frozen) {
-	at := min(f.sealed, p.opt.Now().UnixMilli())
-	control := f.head.Kind == KindTick || f.head.Kind == KindClosed
-	if !f.unknown && (p.last == 1 || control || at-p.logTime <= maxLag.Milliseconds()) {
-		p.logTime = max(p.logTime, at)
-	}
 }
 
 // take takes the oldest batch with events off the lane.

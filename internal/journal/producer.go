@@ -73,7 +73,7 @@ type Producer struct {
 	prev    Hash   // its hash
 	last    uint64 // the stream's last sequence
 	closing []Incarnation
-	logTime int64 // unix ms: log time after what this process has written
+	ticked  int64 // unix ms when the last control record that was stored was sealed
 	first   bool  // nothing has been written since the start
 	refused bool  // the last attempt found the journal full
 	bufs    [][]byte
@@ -161,6 +161,9 @@ func (p *Producer) begin(ctx context.Context) error {
 		return err
 	}
 	p.last, p.first = st.Last, true
+	if st.Last == 0 {
+		p.ticked = p.opt.Now().UnixMilli() // there is no log time yet: the first message makes it
+	}
 	p.closing = append(p.closing, p.opt.Previous...)
 	if st.Last > 0 {
 		p.findPrevious(ctx)

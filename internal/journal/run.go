@@ -139,7 +139,9 @@ func (p *Producer) resolve(life context.Context, r result) error {
 			r.err = fmt.Errorf("%w: appended after %d, stored as %d", ErrConflict, p.last, r.seq)
 		} else {
 			p.last, p.counter, p.prev, p.refused = r.seq, f.head.Counter, f.hash, false
-			p.follow(f)
+			if f.head.Kind == KindTick || f.head.Kind == KindClosed {
+				p.ticked = f.sealed
+			}
 			if f.closes {
 				p.closing = p.closing[1:]
 			}
