@@ -19,9 +19,9 @@ type oracle struct {
 	ledger []committedAt
 	newest []int // the owner that acquired the lane last
 	digest []map[uint64][32]byte
-	every  uint64       // a digest is taken at every so many sequences
-	upset  bool         // the journal did something after which a producer may have to stop
-	behind []int        // batches in a row that log time was far behind
+	every  uint64 // a digest is taken at every so many sequences
+	upset  bool   // the journal did something after which a producer may have to stop
+	behind []lag
 	gone   map[int]bool // attempts that were durable until the journal lost its end
 }
 
@@ -40,7 +40,7 @@ type committedAt struct {
 func newOracle(w *world) *oracle {
 	n := w.plan.lanes
 	o := &oracle{
-		w: w, hurt: make([]hurt, n), ledger: make([]committedAt, n), behind: make([]int, n), newest: make([]int, n),
+		w: w, hurt: make([]hurt, n), ledger: make([]committedAt, n), behind: make([]lag, n), newest: make([]int, n),
 		every: []uint64{1, 4, 16}[w.rnd.IntN(3)], gone: map[int]bool{},
 	}
 	for lane := range n {
@@ -136,16 +136,26 @@ func (o *oracle) catalogs(l *logged) {
 	}
 }
 
-// clock: log time may stand still while the clock goes back, and for as long as it takes to write a control record when it
-// goes ahead; but a lane that is busy must follow.
+// clock: log time may stand still while the clock goes back, and until the next tick when it goes ahead; but a lane that is
+// busy must follow.
 func (o *oracle) clock(lane int, l *logged) {
+	b := &o.behind[lane]
 	if l.stamp-l.logTime <= 10*60_000 {
-		o.behind[lane] = 0
+		*b = lag{}
 		return
 	}
-	if o.behind[lane]++; o.behind[lane] > 4 {
-		o.w.broken("CLOCK", "lane %d: log time is %d s behind for %d batches", lane, (l.stamp-l.logTime)/1000, o.behind[lane])
+	if b.batches++; b.batches == 1 {
+		b.since = l.stamp
 	}
+	if b.batches > 4 && l.stamp-b.since > 90_000 {
+		o.w.broken("CLOCK", "lane %d: log time is %d s behind since %d batches", lane, (l.stamp-l.logTime)/1000, b.batches)
+	}
+}
+
+// lag is how long a lane's log time has been far behind the stamps.
+type lag struct {
+	batches int
+	since   int64
 }
 
 // sameState compares the state's hash with that of whoever was at this position before.
