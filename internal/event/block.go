@@ -72,7 +72,7 @@ type Block struct {
 	Import ImportID // Imported only
 	N      int      // rows
 	U      [NumCols][]uint64
-	Const  [NumCols]bool // every row of the column is equal; set by Decode
+	Const  [NumCols]bool // every row of the column is equal; set by Decode and Builder.Block
 	S      [NumStrs]columnar.Strings
 }
 
@@ -127,7 +127,7 @@ func (b *Block) AppendMain(dst []byte) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(b.N))
 	for c := range firstPIICol {
-		dst = columnar.AppendUints(dst, b.U[c])
+		dst = b.appendCol(dst, c)
 	}
 	for s := range firstPIIStr {
 		dst = columnar.AppendStrings(dst, &b.S[s])
@@ -140,12 +140,20 @@ func (b *Block) AppendPersonal(dst []byte) []byte {
 	dst = append(dst, blockVersion)
 	dst = binary.AppendUvarint(dst, uint64(b.N))
 	for c := firstPIICol; c < NumCols; c++ {
-		dst = columnar.AppendUints(dst, b.U[c])
+		dst = b.appendCol(dst, c)
 	}
 	for s := firstPIIStr; s < NumStrs; s++ {
 		dst = columnar.AppendStrings(dst, &b.S[s])
 	}
 	return dst
+}
+
+// appendCol appends an integer column. One that is known to be constant is as good as its first row.
+func (b *Block) appendCol(dst []byte, c Col) []byte {
+	if b.Const[c] && b.N > 0 {
+		return columnar.AppendUints(dst, b.U[c][:1])
+	}
+	return columnar.AppendUints(dst, b.U[c])
 }
 
 // Decode reads a block from its main and personal parts. A nil personal part leaves those columns empty (zero).

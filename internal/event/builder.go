@@ -16,6 +16,13 @@ type Builder struct {
 	span  [NumCols]uint64   // the largest xor with base that the column's present width can hold
 	width int               // bytes per row of all columns and indexes together, an upper bound
 
+	// Most columns are equal in all rows of a block. Only those that are not are written row by row; the others are
+	// filled when somebody looks, and what an earlier block has left there is often right already.
+	varying  [NumCols]uint8 // the first many of these are columns whose rows differ
+	many     int
+	filled   [NumCols]int // rows of the column that hold filledBy
+	filledBy [NumCols]uint64
+
 	dicts    [NumStrs]dict
 	bytes    []byte // arena of dictionary entries
 	strBytes int    // encoded size of all dictionary entries
@@ -63,15 +70,17 @@ func (b *Builder) TryAppend(e *Event, limit int) bool {
 		ColClickHi: e.Click.Hi, ColClickLo: e.Click.Lo, ColClickTime: uint64(e.ClickTime), ColIPHash: e.IPHash,
 	}
 	if n == 0 {
-		b.base, b.span = v, [NumCols]uint64{}
+		b.base, b.span, b.many = v, [NumCols]uint64{}, 0
 	}
 	wide := false
 	for c := range v {
-		b.cols[c][n] = v[c]
 		wide = wide || v[c]^b.base[c] > b.span[c]
 	}
 	if wide && !b.widen(&v, limit) || fixedBytes+(n+1)*b.width+b.strBytes > limit {
 		return false
+	}
+	for _, c := range b.varying[:b.many] {
+		b.cols[c][n] = v[c]
 	}
 	b.appendString(StrForeign, e.Foreign)
 	b.appendString(StrSource, e.Source)
@@ -110,8 +119,28 @@ func (b *Builder) widen(v *[NumCols]uint64, limit int) bool {
 	if fixedBytes+(b.n+1)*width+b.strBytes > limit {
 		return false
 	}
+	for c := range span {
+		if span[c] != 0 && b.span[c] == 0 { // the rows so far were equal
+			b.fill(c)
+			b.filled[c] = 0 // from here on they are written row by row
+			b.varying[b.many] = uint8(c)
+			b.many++
+		}
+	}
 	b.width, b.span = width, span
 	return true
+}
+
+// fill writes the one value of a column into all its rows, unless it stands there.
+func (b *Builder) fill(c int) {
+	from := b.filled[c]
+	if b.filledBy[c] != b.base[c] {
+		from = 0
+	}
+	for i := from; i < b.n; i++ {
+		b.cols[c][i] = b.base[c]
+	}
+	b.filled[c], b.filledBy[c] = max(from, b.n), b.base[c]
 }
 
 func widthOf(span uint64) int {
@@ -201,8 +230,11 @@ func (b *Builder) addEntry(s Str, v []byte) {
 func (b *Builder) Block() *Block {
 	b.block.N = b.n
 	for c := range b.cols {
-		b.block.U[c] = b.cols[c][:b.n]
 		b.block.Const[c] = b.span[c] == 0
+		if b.block.Const[c] {
+			b.fill(c)
+		}
+		b.block.U[c] = b.cols[c][:b.n]
 	}
 	return &b.block
 }
