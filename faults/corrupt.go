@@ -21,7 +21,7 @@ type specimen struct {
 	dir     string // the directory to copy
 	older   string // the same directory earlier, after a stop in order
 	log     rawLog
-	names   map[event.CampaignID]string
+	names   map[campaignRef]string
 	clients string     // the clients' log
 	sent    []*request // some of what was answered, to be sent again
 	killed  bool       // left by kill -9, not by a stop
@@ -190,6 +190,7 @@ func (b *bench) outcome(ctx context.Context, binary string, s *specimen, dir str
 	if err != nil {
 		return "error", err
 	}
+	p.bug = b.planted
 	defer func() { _ = p.kill() }() // where it was not stopped in order
 	if err := p.spawn(); err != nil {
 		return "error", err

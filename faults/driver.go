@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ const (
 	affiliates = 3
 	apiSecret  = "mk_faults-0123456789abcdefghijklmnopqrstuvwxyz0" // of a server that lives for minutes
 	postback   = "postback-of-acme"
+	rival      = "rival" // the second tenant: it sends events with the very ids of the first
+	rivalKey   = "mk_rival-0123456789abcdefghijklmnopqrstuvwxyz01"
 )
 
 func campaign(i int) string  { return "c" + strconv.Itoa(i) }
@@ -45,17 +48,24 @@ func network() string {
 	}
 	b.WriteString("    prices: [{key: clicks, side: revenue, model: cpc, rate: 0.02}, {key: sales, side: payout, model: cpa, rate: 9, goal: sale}]\n")
 	fmt.Fprintf(&b, "    api_keys: [{key: faults, secret: %s, rights: [ingest, backfill, read, catalog]}]\n", apiSecret)
+	b.WriteString("  - key: " + rival + "\n    advertisers: [{key: acme}]\n    affiliates: [{key: a0}, {key: a1}, {key: a2}]\n    campaigns:\n")
+	for i := range campaigns {
+		fmt.Fprintf(&b, "      - {key: %s, advertiser: acme, landings: [{url: \"https://shop.example/%s\"}]}\n", campaign(i), campaign(i))
+	}
+	fmt.Fprintf(&b, "    api_keys: [{key: rival, secret: %s, rights: [ingest]}]\n", rivalKey)
 	return b.String()
 }
 
 // request is something that is sent, perhaps more than once. Its ids are those it would count, as oracle keys:
-// F1/… and F2/… are foreign ids of impressions and clicks, M1/… and M2/… minted ones, O/… orders.
+// F1/… and F2/… are foreign ids of impressions and clicks, G1/… and G2/… the same of the second tenant, M1/… and M2/…
+// minted ones, O/… orders.
 type request struct {
 	ids    []string
 	method string
 	path   string
 	ctype  string
 	body   []byte
+	rival  bool   // sent by the second tenant
 	order  string // of a conversion: sent again with another click id
 }
 
@@ -202,7 +212,9 @@ func (w *worker) pick(ctx context.Context) *request {
 		w.forge(ctx)
 	}
 	c := w.rnd.IntN(campaigns)
-	switch k := w.rnd.IntN(20); {
+	switch k := w.rnd.IntN(21); {
+	case k == 20:
+		return w.rival()
 	case k < 3:
 		return w.ndjson(c)
 	case k < 5:
@@ -224,6 +236,25 @@ func (w *worker) again(r *request) *request {
 		return r
 	}
 	return w.order(r.order)
+}
+
+// rival sends a batch that the first tenant was answered for once more, as the second tenant: other events, same ids.
+func (w *worker) rival() *request {
+	for range 5 {
+		if len(w.done) == 0 {
+			break
+		}
+		r := *w.done[w.rnd.IntN(len(w.done))]
+		if r.ctype == "" || r.rival {
+			continue
+		}
+		r.rival, r.ids = true, slices.Clone(r.ids)
+		for i, id := range r.ids {
+			r.ids[i] = "G" + id[1:]
+		}
+		return &r
+	}
+	return nil
 }
 
 func (w *worker) id(c int) string {
@@ -413,7 +444,11 @@ func (w *worker) do(ctx context.Context, r *request) (int, http.Header, []byte, 
 	req.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36")
 	if r.ctype != "" {
 		req.Header.Set("Content-Type", r.ctype)
-		req.Header.Set("Authorization", "Bearer "+apiSecret)
+		secret := apiSecret
+		if r.rival {
+			secret = rivalKey
+		}
+		req.Header.Set("Authorization", "Bearer "+secret)
 	}
 	resp, err := w.d.http.Do(req)
 	if err != nil {

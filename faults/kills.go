@@ -67,6 +67,7 @@ func (b *bench) newArena(ctx context.Context, name, binary string, seed uint64, 
 	if a.log, err = openClientLog(a.logPath); err != nil {
 		return nil, err
 	}
+	a.p.bug = b.planted
 	a.p.began = func() error { return a.log.line("L") }
 	a.d = newDriver(a.p, a.log, name, 6, seed)
 	return a, nil

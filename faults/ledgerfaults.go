@@ -35,7 +35,7 @@ func runLedger(ctx context.Context, b *bench, r *result) error {
 		default:
 			what := []string{"error=EIO", "error=ENOSPC", "delay_enter=200000"}[i%3]
 			from := 1 + rnd.IntN(12)
-			when := fmt.Sprintf("%s:when=%d..%d", what, from, from+rnd.IntN(25))
+			when := fmt.Sprintf("%s:when=%d..%d", what, from, from+rnd.IntN(5)) // of each thread: some seconds
 			plan = append(plan, func(ctx context.Context, a *arena) error {
 				return a.ledgerTrouble(ctx, "outage", "fsync,fdatasync,pwrite64,write", when, rnd, r)
 			})

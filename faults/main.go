@@ -56,6 +56,7 @@ type bench struct {
 	work    string // data directories
 	clients string // clients' logs: another directory, another disk where there is one
 	results []*result
+	planted string // the bug that the program has
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -78,6 +79,7 @@ func tiers() []tier {
 		{"t5", "damaged, missing and older files of a stopped directory", runCorruption},
 		{"t9", "the ledger fails, is locked, slow or full; COMMITs without an answer", runLedger},
 		{"t10", "a disk with slow syncs, a ledger that stands still", runSlow},
+		{"t13", "planted bugs: each must be noticed by its tier", runPlanted},
 	}
 }
 
@@ -89,7 +91,7 @@ func faults(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
 	flags.IntVar(&b.opt.cycles, "cycles", 0, "cycles of the tier; 0: as many as quick or full say, -1: none")
 	flags.IntVar(&b.opt.each, "each", 0, "cycles at each named place; 0: as quick or full say, -1: none")
-	flags.StringVar(&b.opt.point, "point", "", "t2: only this named place; t5: only this kind of damage")
+	flags.StringVar(&b.opt.point, "point", "", "t2: only this named place; t5: only this kind of damage; t13: only this bug")
 	flags.Uint64Var(&b.opt.seed, "seed", uint64(time.Now().UnixNano()), "of what is random")
 	flags.StringVar(&b.opt.work, "work", os.TempDir(), "where data directories are made")
 	flags.StringVar(&b.opt.clients, "clients", "/dev/shm", "where clients' logs are kept: another disk than -work")

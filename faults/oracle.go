@@ -1,25 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	_ "github.com/duckdb/duckdb-go/v2" // reads the ledger that the program leaves behind
 
-	"milliard/internal/archive"
 	"milliard/internal/event"
 	"milliard/internal/journal"
-	"milliard/internal/journal/jet"
 )
 
 // finding is the outcome of comparing what the clients know with what a stopped program has left behind.
@@ -66,8 +59,9 @@ type count struct {
 	events, n, amount int64
 }
 
-// cellKey is as fine as the clients can tell: campaign, type, class.
+// cellKey is as fine as the clients can tell: tenant, campaign, type, class.
 type cellKey struct {
+	tenant   event.TenantID
 	campaign string
 	typ      event.Type
 	class    event.Class
@@ -85,7 +79,7 @@ type logTruth struct {
 	events   int
 	last     map[int]uint64
 	sealed   int // events with a verdict on file
-	names    map[event.CampaignID]string
+	names    map[campaignRef]string
 	problems []string
 }
 
@@ -98,146 +92,8 @@ type lastBatch struct {
 	hash    journal.Hash
 }
 
-// message is one batch as it stands in archive or journal.
-type message struct {
-	data     []byte
-	verdicts []byte // of a sealed one
-}
-
-// rawLog is every batch of every lane, from sequence 1 on.
-type rawLog map[int][]message
-
-// install is what the program has written about its directory.
-type install struct {
-	ID    string `json:"id"`
-	Lanes int    `json:"lanes"`
-}
-
-// readRaw reads archive and journal of a directory that no process holds. What base has is not read again. problems are
-// holes and differences; an error means that something cannot be read at all.
-func readRaw(ctx context.Context, data string, base rawLog) (log rawLog, problems []string, err error) {
-	var in install
-	raw, err := os.ReadFile(filepath.Join(data, "install.json"))
-	if err == nil {
-		err = json.Unmarshal(raw, &in)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("read install.json: %w", err)
-	}
-	store, err := archive.Open(filepath.Join(data, "archive"))
-	if err != nil {
-		return nil, nil, err
-	}
-	j, err := jet.Open(ctx, jet.Options{
-		Dir: filepath.Join(data, "journal"), MaxBytes: 1 << 30, InstallID: in.ID, Lanes: in.Lanes,
-		Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	log = rawLog{}
-	for lane := range in.Lanes {
-		l := rawLane{lane: lane, batches: slices.Clone(base[lane]), base: uint64(len(base[lane]))}
-		if err = l.sealed(store); err == nil {
-			err = l.tail(ctx, j)
-		}
-		if err != nil {
-			err = fmt.Errorf("lane %d: %w", lane, err)
-			break
-		}
-		log[lane] = l.batches
-		problems = append(problems, l.problems...)
-	}
-	return log, problems, errors.Join(err, j.Close(ctx))
-}
-
-type rawLane struct {
-	lane     int
-	batches  []message
-	base     uint64
-	problems []string
-}
-
-func (l *rawLane) problem(format string, args ...any) {
-	l.problems = append(l.problems, fmt.Sprintf("lane %d: ", l.lane)+fmt.Sprintf(format, args...))
-}
-
-// put adds the next batch, or compares one that is known already.
-func (l *rawLane) put(seq uint64, m message, where string) {
-	switch n := uint64(len(l.batches)); {
-	case seq <= n && !bytes.Equal(l.batches[seq-1].data, m.data):
-		l.problem("batch %d in the %s is not the one that was stored", seq, where)
-	case seq <= n:
-		if m.verdicts != nil {
-			l.batches[seq-1].verdicts = m.verdicts
-		}
-	case seq == n+1:
-		l.batches = append(l.batches, m)
-	default:
-		l.problem("batches %d to %d are missing before the %s", n+1, seq-1, where)
-		for uint64(len(l.batches)) < seq-1 {
-			l.batches = append(l.batches, message{})
-		}
-		l.batches = append(l.batches, m)
-	}
-}
-
-func (l *rawLane) sealed(store *archive.Archive) error {
-	segments, err := store.Segments(l.lane)
-	if err != nil {
-		return err
-	}
-	for _, s := range segments {
-		if s.Last <= l.base {
-			continue
-		}
-		batches, err := store.Read(s, true)
-		if err != nil {
-			return err
-		}
-		for i := range batches {
-			l.put(batches[i].Seq, message{batches[i].Message, batches[i].Verdicts}, "archive")
-		}
-	}
-	return nil
-}
-
-func (l *rawLane) tail(ctx context.Context, j journal.Journal) error {
-	stream, err := j.Stream(fmt.Sprintf("lane-%d", l.lane))
-	if err != nil {
-		return err
-	}
-	st, err := stream.State(ctx)
-	if err != nil {
-		return err
-	}
-	if st.Last < l.base {
-		l.problem("the journal ends at %d, it had %d", st.Last, l.base)
-	}
-	from := max(st.First, l.base+1)
-	if l.base == 0 && (st.Deleted > 0 || st.Lost > 0) {
-		l.problem("the journal misses %d inside and has lost %d", st.Deleted, st.Lost)
-	}
-	if from > st.Last {
-		return nil
-	}
-	reader, err := stream.Read(ctx, from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = reader.Close() }() // it was only read
-	for at := from; at <= st.Last; at++ {
-		m, err := reader.Next(ctx)
-		if err != nil {
-			return fmt.Errorf("sequence %d: %w", at, err)
-		}
-		l.put(at, message{data: m.Data}, "journal")
-	}
-	return nil
-}
-
 // truthOf folds a log up to a position per lane (nil: all of it) by the few rules that these clients' events need.
-func truthOf(log rawLog, names map[event.CampaignID]string, upTo map[int]uint64) (*logTruth, error) {
+func truthOf(log rawLog, names map[campaignRef]string, upTo map[int]uint64) (*logTruth, error) {
 	t := &logTruth{
 		ids: map[string]int{}, valid: map[string]int{}, cells: map[cellKey]count{}, last: map[int]uint64{}, names: names,
 	}
@@ -322,20 +178,31 @@ func (t *logTruth) rows(seq uint64, body, verdicts []byte) error {
 	}
 }
 
+// campaignRef is a campaign: its number alone is one in every tenant.
+type campaignRef struct {
+	tenant event.TenantID
+	id     event.CampaignID
+}
+
 // nameOf is the key of a campaign, or its number when the catalog has not reached SQL: a program that was stopped at once
 // projects it at the next start.
-func nameOf(names map[event.CampaignID]string, id event.CampaignID) (string, bool) {
-	if name, ok := names[id]; ok {
+func nameOf(names map[campaignRef]string, c campaignRef) (string, bool) {
+	if name, ok := names[c]; ok {
 		return name, true
 	}
-	return fmt.Sprintf("#%d", id), false
+	return fmt.Sprintf("#%d", c.id), false
 }
+
+// firstTenant is the tenant that every installation has.
+const firstTenant event.TenantID = 1
 
 // oracleKey is the id by which the clients know an event.
 func oracleKey(e *event.Event) string {
 	switch {
 	case len(e.Order) > 0:
 		return "O/" + string(e.Order)
+	case e.Space == event.Foreign && e.Tenant != firstTenant:
+		return fmt.Sprintf("G%d/%s", e.Type, e.Foreign)
 	case e.Space == event.Foreign:
 		return fmt.Sprintf("F%d/%s", e.Type, e.Foreign)
 	}
@@ -355,16 +222,16 @@ func (t *logTruth) event(e *event.Event, verdict event.Class) {
 	if verdict == event.Valid {
 		t.valid[key]++
 	}
-	name, known := nameOf(t.names, e.Campaign)
-	if known && (key[0] == 'F' || key[0] == 'O') {
-		if want := campaign(campaignOf(key)); want != name && (key[0] == 'F' || e.Click.IsZero()) {
+	name, known := nameOf(t.names, campaignRef{e.Tenant, e.Campaign})
+	if known && key[0] != 'M' {
+		if want := campaign(campaignOf(key)); want != name && (key[0] != 'O' || e.Click.IsZero()) {
 			t.problem("%s stands in the log with campaign %s", key, name)
 		}
 	}
 	if len(e.Order) > 0 && int64(e.Amount) != int64(amountOf(string(e.Order))) {
 		t.problem("order %s stands in the log with amount %d", e.Order, e.Amount)
 	}
-	k := cellKey{name, e.Type, class}
+	k := cellKey{e.Tenant, name, e.Type, class}
 	c := t.cells[k]
 	t.cells[k] = count{c.events + 1, c.n + int64(e.N), c.amount + int64(e.Amount)}
 	if e.Type == event.Click {
@@ -379,7 +246,7 @@ func (t *logTruth) event(e *event.Event, verdict event.Class) {
 type ledgerTruth struct {
 	cells         map[cellKey]count
 	coarse        map[string]map[cellKey]count // the same sums from the other tables
-	names         map[event.CampaignID]string
+	names         map[campaignRef]string
 	positions     map[int]uint64
 	clicks, sales int64
 	orders        int64 // valid sales with an order, and how many distinct orders they have
@@ -393,7 +260,7 @@ func readLedger(ctx context.Context, path string) (*ledgerTruth, error) {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
 	t := &ledgerTruth{
-		names: map[event.CampaignID]string{}, positions: map[int]uint64{}, coarse: map[string]map[cellKey]count{},
+		names: map[campaignRef]string{}, positions: map[int]uint64{}, coarse: map[string]map[cellKey]count{},
 	}
 	err = t.read(ctx, db)
 	return t, errors.Join(err, db.Close())
@@ -413,11 +280,12 @@ func (t *ledgerTruth) read(ctx context.Context, db *sql.DB) error {
 		}
 		return rows.Err()
 	}
-	err := each("select id, key from campaigns", func(scan func(...any) error) error {
+	err := each("select tenant, id, key from campaigns", func(scan func(...any) error) error {
+		var tenant uint16
 		var id uint32
 		var key string
-		err := scan(&id, &key)
-		t.names[event.CampaignID(id)] = key
+		err := scan(&tenant, &id, &key)
+		t.names[campaignRef{event.TenantID(tenant), event.CampaignID(id)}] = key
 		return err
 	})
 	if err != nil {
@@ -426,15 +294,15 @@ func (t *ledgerTruth) read(ctx context.Context, db *sql.DB) error {
 	for _, table := range []string{"cells", "occurred_15m"} {
 		sums := map[cellKey]count{}
 		t.coarse[table] = sums
-		err := each("select campaign, type, class, sum(events)::bigint, sum(n)::bigint, sum(amount)::bigint from "+table+" group by all",
+		err := each("select tenant, campaign, type, class, sum(events)::bigint, sum(n)::bigint, sum(amount)::bigint from "+table+" group by all",
 			func(scan func(...any) error) error {
+				var tenant, typ uint16
 				var id uint32
-				var typ uint16
 				var class uint8
 				var c count
-				err := scan(&id, &typ, &class, &c.events, &c.n, &c.amount)
-				name, _ := nameOf(t.names, event.CampaignID(id))
-				sums[cellKey{name, event.Type(typ), event.Class(class)}] = c
+				err := scan(&tenant, &id, &typ, &class, &c.events, &c.n, &c.amount)
+				name, _ := nameOf(t.names, campaignRef{event.TenantID(tenant), event.CampaignID(id)})
+				sums[cellKey{event.TenantID(tenant), name, event.Type(typ), event.Class(class)}] = c
 				return err
 			})
 		if err != nil {
@@ -597,6 +465,6 @@ func (f *finding) cell(table string, k cellKey, got, want count) {
 	default:
 		f.Wrong++
 	}
-	f.note("%s: %s type %d %s: %d events n=%d amount=%d, the log says %d, %d, %d", table, k.campaign, k.typ,
+	f.note("%s: tenant %d %s type %d %s: %d events n=%d amount=%d, the log says %d, %d, %d", table, k.tenant, k.campaign, k.typ,
 		strings.ToLower(k.class.String()), got.events, got.n, got.amount, want.events, want.n, want.amount)
 }

@@ -28,6 +28,7 @@ type process struct {
 	began func() error // called just before it is started
 	wrap  []string     // command before the program, for example strace
 	env   []string     // further environment
+	bug   string       // planted
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when it has ended
@@ -77,7 +78,7 @@ func (p *process) spawn() error {
 	args = append(append(args, quick()...), p.extra...)
 	p.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // it ends when the tier ends it, never by a context
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Env = append(append(os.Environ(), "MILLIARD_PLANTED="+p.bug), p.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		p.cmd = nil

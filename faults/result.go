@@ -30,7 +30,8 @@ type result struct {
 	Error   string         `json:"error,omitempty"`
 	Seconds int            `json:"seconds"`
 	finding
-	Flying int `json:"in_flight"` // requests that the faults cut off, together
+	Found  []string `json:"found,omitempty"` // planted bugs, and what noticed them
+	Flying int      `json:"in_flight"`       // requests that the faults cut off, together
 
 	began time.Time
 }
