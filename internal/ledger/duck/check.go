@@ -2,7 +2,6 @@ package duck
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -41,19 +40,9 @@ type tableSize struct {
 	rows int64 // highest row id and one more; deleted rows count too
 }
 
-func (l *Ledger) tables(ctx context.Context) (out []tableSize, err error) {
-	rows, err := l.Query(ctx, "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary ORDER BY 1")
+func (l *Ledger) tables(ctx context.Context) ([]tableSize, error) {
+	out, err := l.tableNames(ctx)
 	if err != nil {
-		return nil, err
-	}
-	for rows.Next() {
-		var t tableSize
-		if err := rows.Scan(&t.name); err != nil {
-			return nil, errors.Join(err, rows.Close())
-		}
-		out = append(out, t)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return nil, err
 	}
 	for i := range out {
@@ -62,6 +51,23 @@ func (l *Ledger) tables(ctx context.Context) (out []tableSize, err error) {
 		}
 	}
 	return out, nil
+}
+
+func (l *Ledger) tableNames(ctx context.Context) ([]tableSize, error) {
+	rows, err := l.Query(ctx, "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary ORDER BY 1")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []tableSize
+	for rows.Next() {
+		var t tableSize
+		if err := rows.Scan(&t.name); err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, rows.Err()
 }
 
 // readRows reads whole rows: their hash depends on every column.
@@ -77,10 +83,11 @@ func (l *Ledger) number(ctx context.Context, query string, args ...any) (n int64
 	if err != nil {
 		return 0, err
 	}
+	defer rows.Close()
 	for rows.Next() {
 		if err := rows.Scan(&n); err != nil {
-			return 0, errors.Join(err, rows.Close())
+			return 0, err
 		}
 	}
-	return n, errors.Join(rows.Err(), rows.Close())
+	return n, rows.Err()
 }
