@@ -84,39 +84,38 @@ func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
 // MicrosAt returns a signed fixed-point column (ColN, ColAmount) at row i.
 func (b *Block) MicrosAt(c Col, i int) Micros { return Micros(unzigzag(b.U[c][i])) }
 
-// Row copies row i into e. The byte slices alias the block.
+// Row copies row i into e, every field of it. The byte slices alias the block. The fields are set one by one, because a
+// literal would be built aside and copied.
 func (b *Block) Row(i int, e *Event) {
-	*e = Event{
-		Space: b.Space, Import: b.Import,
-		ID:         MintedID{b.U[ColIDHi][i], b.U[ColIDLo][i]},
-		Foreign:    b.S[StrForeign].Row(i),
-		Source:     b.S[StrSource].Row(i),
-		Type:       Type(b.U[ColType][i]),
-		Time:       int64(b.U[ColTime][i]),
-		Tenant:     TenantID(b.U[ColTenant][i]),
-		Advertiser: AdvertiserID(b.U[ColAdvertiser][i]),
-		Campaign:   CampaignID(b.U[ColCampaign][i]),
-		Banner:     BannerID(b.U[ColBanner][i]),
-		Affiliate:  AffiliateID(b.U[ColAffiliate][i]),
-		Goal:       GoalID(b.U[ColGoal][i]),
-		Revenue:    PriceID(b.U[ColRevenue][i]),
-		Payout:     PriceID(b.U[ColPayout][i]),
-		N:          b.MicrosAt(ColN, i),
-		Amount:     b.MicrosAt(ColAmount, i),
-		Flags:      Flags(b.U[ColFlags][i]),
-		Country:    Country(b.U[ColCountry][i]),
-		Device:     Device(b.U[ColDevice][i]),
-		Click:      MintedID{b.U[ColClickHi][i], b.U[ColClickLo][i]},
-		ClickTime:  int64(b.U[ColClickTime][i]),
-		Order:      b.S[StrOrder].Row(i),
-		Subs:       b.S[StrSubs].Row(i),
-		Ref:        b.S[StrRef].Row(i),
-		Referrer:   b.S[StrReferrer].Row(i),
-		IP:         b.S[StrIP].Row(i),
-		IPHash:     b.U[ColIPHash][i],
-		UA:         b.S[StrUA].Row(i),
-		Visitor:    b.S[StrVisitor].Row(i),
-	}
+	e.Space, e.Import = b.Space, b.Import
+	e.ID = MintedID{b.U[ColIDHi][i], b.U[ColIDLo][i]}
+	e.Foreign = b.S[StrForeign].Row(i)
+	e.Source = b.S[StrSource].Row(i)
+	e.Type = Type(b.U[ColType][i])
+	e.Time = int64(b.U[ColTime][i])
+	e.Tenant = TenantID(b.U[ColTenant][i])
+	e.Advertiser = AdvertiserID(b.U[ColAdvertiser][i])
+	e.Campaign = CampaignID(b.U[ColCampaign][i])
+	e.Banner = BannerID(b.U[ColBanner][i])
+	e.Affiliate = AffiliateID(b.U[ColAffiliate][i])
+	e.Goal = GoalID(b.U[ColGoal][i])
+	e.Revenue = PriceID(b.U[ColRevenue][i])
+	e.Payout = PriceID(b.U[ColPayout][i])
+	e.N = b.MicrosAt(ColN, i)
+	e.Amount = b.MicrosAt(ColAmount, i)
+	e.Flags = Flags(b.U[ColFlags][i])
+	e.Country = Country(b.U[ColCountry][i])
+	e.Device = Device(b.U[ColDevice][i])
+	e.Click = MintedID{b.U[ColClickHi][i], b.U[ColClickLo][i]}
+	e.ClickTime = int64(b.U[ColClickTime][i])
+	e.Order = b.S[StrOrder].Row(i)
+	e.Subs = b.S[StrSubs].Row(i)
+	e.Ref = b.S[StrRef].Row(i)
+	e.Referrer = b.S[StrReferrer].Row(i)
+	e.IP = b.S[StrIP].Row(i)
+	e.IPHash = b.U[ColIPHash][i]
+	e.UA = b.S[StrUA].Row(i)
+	e.Visitor = b.S[StrVisitor].Row(i)
 }
 
 // AppendMain appends the encoded main part of the block: everything that is not personal.

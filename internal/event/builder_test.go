@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"reflect"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -60,5 +61,34 @@ func same(t *rapid.T, b *event.Block, want []event.Event) {
 			e.Affiliate != w.Affiliate || e.N != w.N || e.IPHash != w.IPHash || e.Banner != 0 || e.Amount != 0 {
 			t.Fatalf("row %d: %+v, want %+v", i, e, *w)
 		}
+	}
+}
+
+// TestRowSetsEveryField: the grid reads all rows into one event, so a field that Row forgot would be that of another.
+func TestRowSetsEveryField(t *testing.T) {
+	var b event.Builder
+	b.Start(event.Minted, event.ImportID{})
+	b.Append(&event.Event{Space: event.Minted, ID: event.NewMintedID(1, 2, 3, 4), Type: event.Click})
+	var fresh, used event.Event
+	v := reflect.ValueOf(&used).Elem()
+	for i := range v.NumField() {
+		f := v.Field(i)
+		switch f.Kind() {
+		case reflect.Slice:
+			f.SetBytes([]byte("left over"))
+		case reflect.Array:
+			f.Index(0).SetUint(7)
+		case reflect.Struct:
+			f.Field(0).SetUint(7)
+		case reflect.Int64:
+			f.SetInt(7)
+		default:
+			f.SetUint(7)
+		}
+	}
+	b.Block().Row(0, &fresh)
+	b.Block().Row(0, &used)
+	if !reflect.DeepEqual(fresh, used) {
+		t.Errorf("got %+v, want %+v", used, fresh)
 	}
 }
