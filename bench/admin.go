@@ -184,7 +184,29 @@ func (s *subject) fill(ctx context.Context, c *catalogSize) error {
 			return fmt.Errorf("catalog: %w", err)
 		}
 	}
+	if err := s.projected(ctx, c); err != nil { // or its projection into SQL would run beside the load
+		return fmt.Errorf("catalog: %w", err)
+	}
 	return s.createKey(ctx)
+}
+
+// projected waits until the whole catalog is in SQL.
+func (s *subject) projected(ctx context.Context, c *catalogSize) error {
+	for {
+		rows, err := s.sql(ctx, `SELECT (SELECT count(*) FROM campaigns)::VARCHAR, (SELECT count(*) FROM affiliates)::VARCHAR,
+(SELECT count(*) FROM event_kinds WHERE id > 3)::VARCHAR`)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 1 && rows[0][0] == strconv.Itoa(c.campaigns) && rows[0][1] == strconv.Itoa(c.affiliates) && rows[0][2] == strconv.Itoa(c.types) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("SQL has %v: %w", rows, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func part(all []string, at, n int) []string {

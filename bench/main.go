@@ -88,7 +88,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	f.BoolVar(&o.quick, "quick", false, "every row, tiny; its numbers are not published")
 	f.StringVar(&rows, "rows", "", "only rows whose id is in this list: P1,P3")
 	f.IntVar(&o.rounds, "rounds", 0, "alternating runs of ours and the peer's; 0: 5, with -quick 1")
-	f.DurationVar(&o.span, "span", 0, "length of one run; 0: 6s, with -quick 1s")
+	f.DurationVar(&o.span, "span", 0, "length of one run; 0: 5s, with -quick 1s")
 	f.Int64Var(&o.billion, "events", 0, "events of P2; 0: 10^9, with -quick 2*10^6")
 	f.DurationVar(&o.open, "open", 0, "length of P4; 0: 5m, with -quick 3s")
 	f.IntVar(&o.days, "days", 0, "days of P7; 0: 30, with -quick 2")
@@ -127,7 +127,7 @@ func (o *options) setDefaults() {
 		o.rounds = int(pick(5, 1))
 	}
 	if o.span == 0 {
-		o.span = time.Duration(pick(int64(6*time.Second), int64(time.Second)))
+		o.span = time.Duration(pick(int64(5*time.Second), int64(time.Second)))
 	}
 	if o.billion == 0 {
 		o.billion = pick(1_000_000_000, 2_000_000)

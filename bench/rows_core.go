@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -18,6 +19,9 @@ func cores() int { return runtime.NumCPU() }
 // rowMicro runs the micro-benchmarks of this package.
 func rowMicro(_ context.Context, h *harness) error {
 	testing.Init()
+	if err := flag.Set("test.benchtime", "300ms"); err != nil {
+		return err
+	}
 	for _, m := range micros() {
 		s := &series{name: "micro " + m.name, unit: "ns/" + m.per, less: true}
 		for range h.opt.rounds {

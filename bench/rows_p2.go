@@ -61,9 +61,9 @@ func rowP2(ctx context.Context, h *harness) error {
 	return h.p2Parts(ctx, l)
 }
 
-// p2Parts measures a fiftieth of the billion with parts switched off.
+// p2Parts measures a hundredth of the billion with parts switched off.
 func (h *harness) p2Parts(ctx context.Context, l load) error {
-	l.Events = max(h.opt.billion/50, 500_000)
+	l.Events = max(h.opt.billion/100, 500_000)
 	for _, v := range []struct {
 		name  string
 		setup setup

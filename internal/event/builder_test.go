@@ -70,9 +70,7 @@ func TestRowSetsEveryField(t *testing.T) {
 	b.Start(event.Minted, event.ImportID{})
 	b.Append(&event.Event{Space: event.Minted, ID: event.NewMintedID(1, 2, 3, 4), Type: event.Click})
 	var fresh, used event.Event
-	v := reflect.ValueOf(&used).Elem()
-	for i := range v.NumField() {
-		f := v.Field(i)
+	for _, f := range reflect.ValueOf(&used).Elem().Fields() {
 		switch f.Kind() {
 		case reflect.Slice:
 			f.SetBytes([]byte("left over"))
