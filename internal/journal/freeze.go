@@ -31,9 +31,9 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 		return f
 	}
 	// Owners follow a step of more than ten minutes only from a control record. When the clock jumps, a busy lane has no
-	// idle minute in which to write one, so it writes one every minute. What is stored how much later nobody knows: the
-	// next tick mends it.
-	if !p.refused && now-p.ticked >= p.opt.TickEvery.Milliseconds() {
+	// idle minute in which to write one, so it writes one every minute. It also does when the clock went back: the last tick
+	// may have been fixed before and stored after.
+	if every := p.opt.TickEvery.Milliseconds(); !p.refused && (now-p.ticked >= every || p.ticked-now >= every) {
 		return p.tick(now)
 	}
 	if ts := p.takeTallies(); len(ts) > 0 {
