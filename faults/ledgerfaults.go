@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"milliard/internal/crash"
 )
 
 // runLedger is tier T9: the ledger fails, is slow, locked or full, and its COMMITs have no answer. The doors must go on.
@@ -19,7 +21,7 @@ func runLedger(ctx context.Context, b *bench, r *result) error {
 		r.Skipped = why
 		return nil
 	}
-	binary, err := b.program(ctx)
+	binary, err := b.program(ctx, "crashpoints") // it can hide the answer to a COMMIT
 	if err != nil {
 		return err
 	}
@@ -41,7 +43,12 @@ func runLedger(ctx context.Context, b *bench, r *result) error {
 			})
 		}
 	}
-	for range commits {
+	for i := range commits {
+		if i%2 == 0 {
+			every := 2 + rnd.IntN(20)
+			plan = append(plan, func(ctx context.Context, a *arena) error { return a.commitsUnanswered(ctx, every, rnd, r) })
+			continue
+		}
 		when := fmt.Sprintf("error=EIO:when=%d", 1+rnd.IntN(10))
 		plan = append(plan, func(ctx context.Context, a *arena) error {
 			return a.ledgerTrouble(ctx, "commit without an answer", "fsync,fdatasync", when, rnd, r)
@@ -147,6 +154,30 @@ func (a *arena) ledgerTrouble(ctx context.Context, part, calls, what string, rnd
 		return nil
 	}
 	return a.heal(ctx)
+}
+
+// commitsUnanswered reports every n-th COMMIT as failed although it was carried out.
+func (a *arena) commitsUnanswered(ctx context.Context, every int, rnd *rand.Rand, r *result) error {
+	a.p.env = []string{fmt.Sprintf("MILLIARD_FAIL=%s:%d", crash.CommitUnanswered, every)}
+	defer func() { a.p.env = nil }()
+	if err := a.p.start(ctx, time.Minute); err != nil {
+		return err
+	}
+	stop := rnd.IntN(2) == 0
+	flying, err := a.load(ctx, func() error {
+		pause(ctx, time.Duration(300+rnd.IntN(900))*time.Millisecond)
+		if stop {
+			return nil
+		}
+		return a.p.kill()
+	})
+	if err == nil && stop {
+		err = a.p.stop()
+	}
+	r.Flying += int(flying)
+	r.N++
+	r.Parts["commit carried out, answer lost"]++
+	return err
 }
 
 // heal waits until every lane has caught up again (invariant I12: within a minute) and stops in order.

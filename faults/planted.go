@@ -22,6 +22,7 @@ const maxPlanted = 100
 func plants() []plant {
 	random := func(o *options) { o.cycles, o.each = maxPlanted, -1 }
 	places := func(o *options) { o.cycles, o.each = -1, 3 }
+	seeds := func(o *options) { o.cycles, o.seed = maxPlanted, 0 }
 	return []plant{
 		{planted.AckEarly, runKills, "t2", random, true},
 		{planted.PositionOutside, runKills, "t2", places, false},
@@ -32,6 +33,9 @@ func plants() []plant {
 		{planted.WindowReplay, runKills, "t2", random, true},
 		{planted.ImageAhead, runKills, "t2", random, false},
 		{planted.CommitRollback, runLedger, "t9", func(o *options) { o.cycles, o.each = maxPlanted, -1 }, false},
+		{planted.NoFence, runSimulation, "t1", seeds, false},
+		{planted.NewIdentity, runSimulation, "t1", seeds, false},
+		{planted.RuleOutsideLog, runSimulation, "t1", seeds, false},
 		{planted.OrderByClick, runKills, "t2", random, false},
 		{planted.NoTenant, runKills, "t2", random, false},
 	}

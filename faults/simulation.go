@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 )
@@ -29,8 +30,9 @@ func runSimulation(ctx context.Context, b *bench, r *result) error {
 		args = append(args, "-tags", b.opt.tags)
 	}
 	args = append(args, fmt.Sprintf("-sim.seeds=%d", seeds), fmt.Sprintf("-sim.from=%d", from))
-	//nolint:gosec // the arguments are ours
-	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // the arguments are ours
+	cmd.Env = append(os.Environ(), "MILLIARD_PLANTED="+b.planted)
+	out, err := cmd.CombinedOutput()
 	return errors.Join(err, r.simulated(string(out)))
 }
 

@@ -3,6 +3,7 @@
 package crash // the build in which the places kill
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,6 +30,33 @@ var place = sync.OnceValue(func() *armed {
 	a.left.Store(visits)
 	return a
 })
+
+// failing is the place whose answers are hidden now and then.
+type failing struct {
+	name   string
+	every  int64
+	visits atomic.Int64
+}
+
+//nolint:gochecknoglobals // as place
+var lie = sync.OnceValue(func() *failing {
+	name, n, _ := strings.Cut(os.Getenv("MILLIARD_FAIL"), ":")
+	f := &failing{name: name, every: 1}
+	if every, err := strconv.ParseInt(n, 10, 64); err == nil && every > 0 {
+		f.every = every
+	}
+	return f
+})
+
+var errOnPurpose = errors.New("failed on purpose")
+
+// Fail returns an error at every n-th visit of the place that was asked for.
+func Fail(name string) error {
+	if f := lie(); f.name == name && f.visits.Add(1)%f.every == 0 {
+		return errOnPurpose
+	}
+	return nil
+}
 
 // Point kills the process when it is the place that was asked for, at the visit that was asked for.
 func Point(name string) {

@@ -11,6 +11,9 @@ func Points() []string {
 	}
 }
 
+// CommitUnanswered is where a COMMIT that was carried out can be reported as failed.
+const CommitUnanswered = "commit.unanswered"
+
 // The places, in the order of an event's life.
 const (
 	JournalFrozen    = "journal.frozen"    // the bytes of a batch are fixed, nothing was sent

@@ -9,6 +9,7 @@ import (
 
 	"milliard/internal/crash"
 	"milliard/internal/durable"
+	"milliard/internal/planted"
 )
 
 // imagesKept is how many images a lane keeps: should the newest be unreadable, the other is folded on from.
@@ -59,7 +60,7 @@ func (s *imageStore) load(opt Options, limit uint64) (*State, error) {
 		return nil, err
 	}
 	for _, seq := range seqs {
-		if seq > limit {
+		if seq > limit && !planted.Is(planted.ImageAhead) {
 			s.log.Warn("image is ahead of the ledger, not used", "seq", seq, "ledger", limit)
 			continue
 		}

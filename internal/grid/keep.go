@@ -9,6 +9,7 @@ import (
 	"milliard/internal/archive"
 	"milliard/internal/crash"
 	"milliard/internal/journal"
+	"milliard/internal/planted"
 )
 
 // keep writes images, seals segments and trims the journal. It never holds up the fold.
@@ -173,6 +174,9 @@ func (l *Lane) trim(ctx context.Context) error {
 	}
 	if below = min(below, durable[l.cfg.Lane].Seq); below <= state.First {
 		return nil
+	}
+	if planted.Is(planted.TrimEarly) {
+		below = l.Status().Folded.Seq
 	}
 	crash.Point(crash.TrimBefore)
 	l.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"milliard/internal/durable"
 	"milliard/internal/journal"
 	"milliard/internal/ledger"
+	"milliard/internal/planted"
 	"milliard/internal/stage"
 )
 
@@ -327,6 +328,11 @@ func (l *Lane) flush(ctx context.Context) error {
 	g := l.spell()
 	if g == nil {
 		return nil
+	}
+	if planted.Is(planted.ImageAhead) && snap != nil {
+		if err := l.saveImage(snap); err != nil {
+			return err
+		}
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := l.write(ctx, g)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"milliard/internal/event"
+	"milliard/internal/planted"
 )
 
 // MaxEventBytes is the most that one event's strings may hold in bytes. It is far below MaxBatchBytes, so that an
@@ -68,7 +69,9 @@ func (b *batch) add(e *event.Event, catalog uint64) (Ticket, bool) {
 		return Ticket{}, false
 	}
 	b.events++
-	b.catalog = max(b.catalog, catalog)
+	if !planted.Is(planted.RuleOutsideLog) || b.catalog == 0 {
+		b.catalog = max(b.catalog, catalog)
+	}
 	return t, true
 }
 

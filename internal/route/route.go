@@ -8,6 +8,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"milliard/internal/event"
+	"milliard/internal/planted"
 )
 
 // importRowsPerSlot keeps neighbouring rows of an import in one slot, so that their bitmap is dense.
@@ -20,7 +21,7 @@ type Router struct{ Seed uint64 }
 // import names them; foreign ids by hash.
 func (r Router) Slot(e *event.Event) uint16 {
 	if e.Type == event.Conversion {
-		if len(e.Order) > 0 {
+		if len(e.Order) > 0 && (!planted.Is(planted.OrderByClick) || e.Click.IsZero()) {
 			return slotOf(r.Order(e.Tenant, e.Advertiser, e.Order))
 		}
 		if !e.Click.IsZero() && (e.Space != event.Imported || len(e.Foreign) == 0) {
@@ -43,6 +44,9 @@ func (r Router) Slot(e *event.Event) uint16 {
 // Foreign returns the keyed hash of a foreign id. The type is part of it: an impression and a click may share an id.
 func (r Router) Foreign(tenant event.TenantID, source []byte, typ event.Type, id []byte) uint64 {
 	var buf [6 + 2*event.MaxForeignID + 2]byte
+	if planted.Is(planted.NoTenant) {
+		tenant = 0
+	}
 	b := binary.LittleEndian.AppendUint16(buf[:0], uint16(tenant))
 	b = binary.LittleEndian.AppendUint16(b, uint16(typ))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(source)))

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"milliard/internal/journal"
+	"milliard/internal/planted"
 )
 
 // Options of a journal.
@@ -106,7 +107,7 @@ func (j *Journal) start(ctx context.Context) (err error) {
 		NoSigs:                 true,
 		JetStream:              true,
 		StoreDir:               filepath.Join(j.opt.Dir, "store"),
-		SyncAlways:             !j.opt.NoSync, // an acknowledgement means fsynced
+		SyncAlways:             !j.opt.NoSync && !planted.Is(planted.DefaultSync), // an acknowledgement means fsynced
 		SyncInterval:           30 * time.Second,
 		JetStreamMaxStore:      noStoreLimit,
 		JetStreamMaxMemory:     64 << 20,

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"milliard/internal/journal"
+	"milliard/internal/planted"
 )
 
 // healthEvery is how often an append that has no answer looks whether the stream has stopped for good.
@@ -122,7 +123,9 @@ func (s *Stream) await(ctx context.Context, m *nats.Msg, last uint64) (uint64, e
 			}
 		case <-look.C:
 			look.Reset(healthEvery)
-			if err := s.writeError(); err != nil {
+			if err := s.writeError(); err != nil && planted.Is(planted.IgnoreEIO) {
+				return last + 1, nil
+			} else if err != nil {
 				return 0, s.stop(err)
 			}
 		case <-s.j.done:

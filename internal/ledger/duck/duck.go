@@ -25,6 +25,7 @@ import (
 	duckdb "github.com/duckdb/duckdb-go/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"milliard/internal/crash"
 	"milliard/internal/ledger"
 )
 
@@ -333,6 +334,9 @@ func (l *Ledger) inTx(ctx context.Context, do func(conn *sql.Conn) error) error 
 	// From here on the context must not interrupt: a COMMIT that is cut short may have committed.
 	commit := func() error {
 		_, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
+		if err == nil {
+			err = crash.Fail(crash.CommitUnanswered)
+		}
 		return err
 	}
 	if l.commitHook != nil {

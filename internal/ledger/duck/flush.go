@@ -11,6 +11,7 @@ import (
 	"milliard/internal/crash"
 	"milliard/internal/event"
 	"milliard/internal/ledger"
+	"milliard/internal/planted"
 )
 
 // resolveTimeout is how long Flush tries to find out what a failed COMMIT has done before it says ErrUnresolved.
@@ -56,6 +57,11 @@ func (l *Ledger) Flush(ctx context.Context, g *ledger.Generation) error {
 		crash.Point(crash.FlushBegun)
 		if err := l.fence(ctx, conn, g); err != nil {
 			return err
+		}
+		if planted.Is(planted.PositionOutside) {
+			if _, err := conn.ExecContext(ctx, "COMMIT; BEGIN TRANSACTION"); err != nil {
+				return err
+			}
 		}
 		crash.Point(crash.FlushFenced)
 		if err := appendGeneration(conn, g); err != nil {
@@ -106,6 +112,9 @@ func (l *Ledger) fence(ctx context.Context, conn *sql.Conn, g *ledger.Generation
 	if err != nil {
 		return fmt.Errorf("fence: %w", err)
 	}
+	if planted.Is(planted.CommitRollback) && s.holds(g) {
+		return nil
+	}
 	if s.holds(g) {
 		return errAlreadyWritten // this very generation, in an earlier attempt whose outcome was not known
 	}
@@ -128,6 +137,9 @@ func isConflict(err error) bool { return strings.Contains(err.Error(), "Conflict
 // resolve finds out what a COMMIT that returned an error has done. It reads through a new connection and, if need be,
 // a newly opened database; a connection that has seen the error is never believed.
 func (l *Ledger) resolve(ctx context.Context, g *ledger.Generation, commit *commitError) error {
+	if planted.Is(planted.CommitRollback) {
+		return fmt.Errorf("%w: %w", ledger.ErrUnavailable, commit)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resolveTimeout)
 	defer cancel()
 	l.opt.Log.Error("flush failed at commit, reading the position back", "lane", g.Lane, "seq", g.To.Seq, "err", commit)
