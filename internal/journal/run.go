@@ -193,13 +193,22 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStopped, err)
 	}
-	if st.Last == p.last { // else an earlier attempt was stored after all
+	if len(f.tallied) > 0 && !p.isStored(ctx, f, st.Last) {
 		for _, t := range f.tallied {
 			p.putBack(t)
 		}
 	}
 	p.last = st.Last
 	return nil
+}
+
+// isStored says whether an earlier attempt to append f was stored after all.
+func (p *Producer) isStored(ctx context.Context, f *frozen, last uint64) bool {
+	if !f.unknown || last <= p.last {
+		return false
+	}
+	m, err := p.opt.Stream.Get(ctx, p.last+1)
+	return err == nil && HashOf(m.Data) == f.hash
 }
 
 // putBack returns a tally that was not stored to those that wait.
