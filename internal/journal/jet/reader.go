@@ -109,7 +109,9 @@ func (r *reader) take(m *nats.Msg) (msg journal.Message, ok bool, err error) {
 	switch status := m.Header.Get("Status"); status {
 	case "":
 	case "204": // end of one request
-		r.underway--
+		if r.underway--; r.underway == 0 && r.next < r.asked { // what was asked for at the end is not there
+			return msg, false, r.fail(fmt.Errorf("%w: messages to %d are missing", journal.ErrGap, r.asked-1))
+		}
 		return msg, false, r.ask()
 	case "404":
 		return msg, false, r.fail(fmt.Errorf("%w: message not found", journal.ErrGap))

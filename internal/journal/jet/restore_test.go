@@ -2,8 +2,11 @@ package jet
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"milliard/internal/journal"
 )
@@ -76,5 +79,55 @@ func TestARestoreThatFailsSaysWhy(t *testing.T) {
 	}})
 	if err == nil || !bytes.Contains([]byte(err.Error()), []byte("the copy is damaged")) {
 		t.Fatal(err)
+	}
+}
+
+// TestAReaderDoesNotWaitForWhatIsMissingAtTheEnd: the stream's last sequence is there, its last messages are not.
+func TestAReaderDoesNotWaitForWhatIsMissingAtTheEnd(t *testing.T) {
+	for _, lost := range []uint64{1, 3, 90} {
+		t.Run(fmt.Sprint(lost), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			opt := Options{Dir: t.TempDir(), InstallID: "i", MaxBytes: 1 << 30}
+			err := Restore(ctx, opt, []Stored{{
+				Name: "lane-0", ID: "x", First: 1, Last: 100, Each: func(yield func(m *journal.Message) error) error {
+					for seq := uint64(1); seq <= 100-lost; seq++ {
+						if err := yield(&journal.Message{Seq: seq, Stamp: int64(seq), Data: []byte("m")}); err != nil {
+							return err
+						}
+					}
+					return nil
+				},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, err := Open(ctx, opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer j.Close(t.Context())
+			s, err := j.Stream("lane-0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.Read(ctx, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			for seq := uint64(1); ; seq++ {
+				m, err := r.Next(ctx)
+				if err != nil {
+					if !errors.Is(err, journal.ErrGap) || seq != 101-lost {
+						t.Fatalf("at %d: %v", seq, err)
+					}
+					return
+				}
+				if m.Seq != seq {
+					t.Fatalf("%d where %d was expected", m.Seq, seq)
+				}
+			}
+		})
 	}
 }
