@@ -31,6 +31,7 @@ type cli struct {
 	Load     loadCmd     `cmd:"" help:"Send load at a fixed rate and measure the answers."`
 	Verify   verifyCmd   `cmd:"" help:"Check that ledger, archive and journal agree, cell by cell."`
 	Recount  recountCmd  `cmd:"" help:"Add up archive and journal without the ledger."`
+	Repair   repairCmd   `cmd:"" help:"Show how to mend a stopped server's directory; do it with --yes."`
 	Backup   backupCmd   `cmd:"" help:"Copy a running server into a directory."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup, or put its ledger into one."`
 	Top      topCmd      `cmd:"" help:"Watch the stages of a running server."`

@@ -122,6 +122,23 @@ type Goal struct {
 	Name string       `json:"name" yaml:"name"`
 }
 
+// Repair is something that an operator has had done to the installation.
+type Repair struct {
+	What string `json:"what"` // ledger_rebuilt, journal_rebuilt, images_removed, segment_restored
+	Lane int    `json:"lane"` // -1: all
+	Text string `json:"text"`
+}
+
+// Downtime is a range of a lane's batches that is lost for good: what was sent then may be missing in the counts.
+type Downtime struct {
+	Lane   int    `json:"lane"`
+	First  uint64 `json:"first"` // sequences
+	Last   uint64 `json:"last"`
+	From   int64  `json:"from"` // unix ms of the last batch before and of the first behind
+	To     int64  `json:"to"`
+	Events int64  `json:"events"` // how many the replaced ledger had counted there; -1: not known
+}
+
 // Side is who a price concerns.
 type Side string
 

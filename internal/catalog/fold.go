@@ -30,7 +30,14 @@ const (
 	KindSigningKey = "signing_key"
 )
 
-// Kinds lists every kind, each after those that it refers to.
+// The kinds that change no entity: what an operator did to the installation stands in the same log, so that it is in the
+// history and cannot be taken out of it. Their owner is tenant 0.
+const (
+	KindRepair   = "repair"   // After is a Repair
+	KindDowntime = "downtime" // After is a Downtime
+)
+
+// Kinds lists every kind of entity, each after those that it refers to.
 func Kinds() []string {
 	return []string{
 		KindTenant, KindSigningKey, KindGoal, KindEventType, KindAdvertiser, KindAffiliate, KindCampaign, KindBanner,
@@ -78,8 +85,11 @@ func (f *fold) change(c *Change) error {
 	if c.ID == 0 || c.ID > maxID {
 		return fmt.Errorf("id: %d is not 1 to %d", c.ID, maxID)
 	}
-	if c.Kind == KindTenant {
+	switch c.Kind {
+	case KindTenant:
 		return f.tenant(c)
+	case KindRepair, KindDowntime:
+		return nil
 	}
 	v, err := f.edited(c.Tenant)
 	if err != nil {

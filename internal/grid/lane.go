@@ -133,6 +133,7 @@ func (l *Lane) lastImage() error {
 
 // Flushed waits until everything up to seq is committed in the ledger.
 func (l *Lane) Flushed(ctx context.Context, seq uint64) error {
+	seq = journal.Before(l.cfg.Gaps, seq)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -108,7 +108,7 @@ func (l *Lane) compare(ctx context.Context, stream journal.State, at *ledger.Pos
 
 // foldTo folds from src up to sequence until. The verdicts must be those that were recorded.
 func foldTo(ctx context.Context, st *State, src *source, until uint64) error {
-	for st.pos.Seq < until {
+	for until = journal.Before(src.gaps, until); st.pos.Seq < until; {
 		m, err := src.Next(ctx)
 		if err == nil {
 			err = st.Fold(&m)

@@ -31,6 +31,16 @@ func Behind(gaps []Gap, seq uint64) uint64 {
 	return seq
 }
 
+// Before returns the last sequence up to seq that lies in no gap.
+func Before(gaps []Gap, seq uint64) uint64 {
+	for i := range gaps {
+		if g := &gaps[len(gaps)-1-i]; g.First <= seq && seq <= g.Last {
+			seq = g.First - 1
+		}
+	}
+	return seq
+}
+
 // Missing returns how many sequences of first..last lie in gaps.
 func Missing(gaps []Gap, first, last uint64) int {
 	n := 0

@@ -50,6 +50,7 @@ type Server struct {
 	stages   stage.Set
 
 	dir      *datadir.Dir
+	repairs  *upkeep.Repairs
 	journal  *jet.Journal
 	streams  []journal.Stream
 	control  *control.Control
@@ -151,13 +152,14 @@ func (s *Server) openDir(context.Context) error {
 	}
 	s.dir = dir
 	s.onStop(func(context.Context) error { return dir.Close() })
-	return nil
+	s.repairs, err = upkeep.ReadRepairs(dir.Path)
+	return err
 }
 
 func (s *Server) openJournal(ctx context.Context) error {
 	j, err := jet.Open(ctx, jet.Options{
 		Dir: s.dir.Join("journal"), MaxBytes: s.cfg.JournalBytes, InstallID: s.dir.Install.ID,
-		Lanes: s.dir.Install.Lanes, Log: s.log, Metrics: s.registry, NoSync: s.cfg.Without.Sync,
+		Lanes: s.dir.Install.Lanes, Gaps: s.repairs.Streams(), Log: s.log, Metrics: s.registry, NoSync: s.cfg.Without.Sync,
 	})
 	if err != nil {
 		return err
@@ -241,6 +243,7 @@ func (s *Server) gridOptions(lane int) grid.Options {
 	}
 	o := set.Grid(lane, s.dir.Install.SeedValue())
 	o.MinuteCells, o.NoDuplicates = s.cfg.DirtyCells, s.cfg.Without.Dedupe
+	o.Gaps = s.repairs.Lane(lane)
 	return o
 }
 

@@ -18,7 +18,7 @@ func (s *Server) verifyOptions(progress func(verify.Progress)) verify.Options {
 	}
 	for n, stream := range s.streams {
 		opt.Lanes = append(opt.Lanes, verify.Lane{
-			Number: n, Stream: stream,
+			Number: n, Stream: stream, Gaps: s.repairs.Lane(n),
 			Unsealed: func(context.Context, uint64) ([]verify.Verdicts, error) {
 				list, ok := s.grid.Unsealed(n)
 				if !ok {

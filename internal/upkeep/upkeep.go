@@ -53,6 +53,7 @@ type Dir struct {
 	Streams  []journal.Stream // by lane
 
 	log     *slog.Logger
+	repairs *Repairs
 	journal *jet.Journal
 	scratch string // copies; removed by Close
 }
@@ -83,18 +84,35 @@ func Open(ctx context.Context, path string, set Settings, scratch string, log *s
 	if d.scratch, err = os.MkdirTemp(scratch, "milliard-"); err != nil {
 		return nil, fmt.Errorf("scratch directory: %w", err)
 	}
-	if err := copyTree(ctx, d.Join("journal", "store"), filepath.Join(d.scratch, "journal", "store")); err != nil {
-		return nil, fmt.Errorf("copy journal: %w", err)
-	}
 	if d.Archive, err = archive.Open(d.Join("archive")); err != nil {
 		return nil, err
 	}
-	return d, d.openJournal(ctx, filepath.Join(d.scratch, "journal"))
+	return d, d.openJournal(ctx)
 }
 
-func (d *Dir) openJournal(ctx context.Context, dir string) (err error) {
+// reopen looks at the directory anew, after it has been changed.
+func (d *Dir) reopen(ctx context.Context) error {
+	if err := d.journal.Close(ctx); err != nil {
+		return err
+	}
+	return d.openJournal(ctx)
+}
+
+// openJournal copies the journal and opens the copy.
+func (d *Dir) openJournal(ctx context.Context) (err error) {
+	if d.repairs, err = ReadRepairs(d.Path); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(d.scratch, "journal-")
+	if err != nil {
+		return fmt.Errorf("scratch directory: %w", err)
+	}
+	if err := copyTree(ctx, d.Join("journal", "store"), filepath.Join(dir, "store")); err != nil {
+		return fmt.Errorf("copy journal: %w", err)
+	}
+	d.Streams = nil
 	d.journal, err = jet.Open(ctx, jet.Options{
-		Dir: dir, MaxBytes: copyLimit, InstallID: d.Install.ID, Lanes: d.Install.Lanes, Log: d.log,
+		Dir: dir, MaxBytes: copyLimit, InstallID: d.Install.ID, Lanes: d.Install.Lanes, Log: d.log, Gaps: d.repairs.Streams(),
 	})
 	if err != nil {
 		return err
@@ -131,8 +149,10 @@ func (d *Dir) ledger(ctx context.Context) (*duck.Ledger, error) {
 
 // lane returns a lane's settings for the grid.
 func (d *Dir) lane(n int) *grid.LaneConfig {
+	opt := d.Settings.Grid(n, d.Install.SeedValue())
+	opt.Gaps = d.repairs.Lane(n)
 	return &grid.LaneConfig{
-		Options: d.Settings.Grid(n, d.Install.SeedValue()), Stream: d.Streams[n], Archive: d.Archive,
+		Options: opt, Stream: d.Streams[n], Archive: d.Archive,
 		ImageDir: d.Join("images", d.Streams[n].Name()), Log: d.log,
 	}
 }
@@ -146,7 +166,7 @@ func (d *Dir) lanes(limit func(lane int) uint64) []verify.Lane {
 	var out []verify.Lane
 	for n := range d.Streams {
 		out = append(out, verify.Lane{
-			Number: n, Stream: d.Streams[n],
+			Number: n, Stream: d.Streams[n], Gaps: d.repairs.Lane(n),
 			Unsealed: func(ctx context.Context, seq uint64) ([]verify.Verdicts, error) {
 				return d.unsealed(ctx, n, limit(n), seq)
 			},

@@ -44,6 +44,9 @@ func (r *run) lane(ctx context.Context, l *Lane) error {
 		}
 		last = max(st.Last, sealed)
 		r.state(l, st, sealed, at.Seq)
+		if at.Stream != "" && at.Stream != st.ID {
+			r.find(checkPosition, l.Number, "the ledger counts journal stream %s, this one is %s", at.Stream, st.ID)
+		}
 	}
 	want := counted
 	if r.opt.Ledger == nil {

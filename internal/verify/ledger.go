@@ -51,7 +51,7 @@ func (l *ledgerReader) positions(ctx context.Context) error {
 		var lane int
 		var p ledger.Position
 		var hash []byte
-		if err := rows.Scan(&lane, &p.Seq, &hash, &p.LogTime, &p.Flush); err != nil {
+		if err := rows.Scan(&lane, &p.Seq, &hash, &p.LogTime, &p.Flush, &p.Stream); err != nil {
 			return err
 		}
 		copy(p.Hash[:], hash)
@@ -60,7 +60,7 @@ func (l *ledgerReader) positions(ctx context.Context) error {
 		}
 		r.at[lane] = p
 		return nil
-	}, "SELECT lane, seq, hash, log_time, flush FROM positions")
+	}, "SELECT lane, seq, hash, log_time, flush, coalesce(stream, '') FROM positions")
 	if err != nil {
 		return fmt.Errorf("positions: %w", err)
 	}

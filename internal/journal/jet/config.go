@@ -116,7 +116,7 @@ func (j *Journal) adopt(ctx context.Context, s *Stream, info *server.StreamInfo)
 	if meta[metaLanes] != strconv.Itoa(j.opt.Lanes) {
 		return nil, fmt.Errorf("it was made for %s lanes, not for %d", meta[metaLanes], j.opt.Lanes)
 	}
-	if n := info.State.NumDeleted; n > 0 && info.State.Msgs > 0 {
+	if n := info.State.NumDeleted; n > journal.Missing(j.opt.Gaps[s.name], info.State.FirstSeq, info.State.LastSeq) && info.State.Msgs > 0 {
 		j.log.Error("messages are missing inside a stream", "stream", s.name, "missing", n)
 	}
 	if info.Config.MaxBytes == j.share(s.name) {

@@ -27,13 +27,14 @@ import (
 
 // Options of a journal.
 type Options struct {
-	Dir       string                // made if it is missing; one process at a time
-	MaxBytes  int64                 // of all streams; 0 is 70 % of what the volume has free, this journal included
-	InstallID string                // names the server and is written into every stream
-	Lanes     int                   // lane streams that share MaxBytes; default 1
-	Log       *slog.Logger          // default: none
-	Metrics   prometheus.Registerer // default: none
-	NoSync    bool                  // acknowledge before the fsync: only to measure what it costs
+	Dir       string                   // made if it is missing; one process at a time
+	MaxBytes  int64                    // of all streams; 0 is 70 % of what the volume has free, this journal included
+	InstallID string                   // names the server and is written into every stream
+	Lanes     int                      // lane streams that share MaxBytes; default 1
+	Log       *slog.Logger             // default: none
+	Metrics   prometheus.Registerer    // default: none
+	Gaps      map[string][]journal.Gap // by stream: what a repair has acknowledged as lost is no reason for alarm
+	NoSync    bool                     // acknowledge before the fsync: only to measure what it costs
 }
 
 const (

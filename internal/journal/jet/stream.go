@@ -316,7 +316,7 @@ func (s *Stream) health(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if st.Deleted > 0 || st.Lost > 0 {
+	if missing := journal.Missing(s.j.opt.Gaps[s.name], st.First, st.Last); st.Deleted > missing || st.Lost > missing {
 		return fmt.Errorf("stream %s: %w: %d missing inside, %d lost", s.name, journal.ErrGap, st.Deleted, st.Lost)
 	}
 	return nil

@@ -211,6 +211,9 @@ func entityRow(c *catalog.Change) (table string, row []driver.Value, err error) 
 			tenant, c.ID, text(e.Key), int32(e.Version), text(e.Side), text(e.Model), int64(e.Rate), text(e.Currency),
 			uint32(e.Campaign), uint32(e.Banner), uint32(e.Affiliate), uint32(e.Goal), text(e.Status),
 		}, err
+	case catalog.KindDowntime:
+		e, err := decode[catalog.Downtime](c.After)
+		return "downtime", []driver.Value{tenant, c.ID, int32(e.Lane), e.First, e.Last, e.From, e.To, e.Events}, err
 	}
 	return "", nil, nil
 }

@@ -1,0 +1,191 @@
+package upkeep_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"milliard/internal/upkeep"
+	"milliard/internal/verify"
+)
+
+// plan says what a repair of the stopped server's directory would do.
+func (k *kit) plan(backup string) (kinds []string, p *upkeep.Plan) {
+	k.t.Helper()
+	d := k.open()
+	defer d.Close(k.t.Context())
+	p, err := d.PlanRepair(k.t.Context(), backup)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, a := range p.Actions {
+		kinds = append(kinds, a.Kind)
+	}
+	return slices.Compact(kinds), p
+}
+
+// repair does it.
+func (k *kit) repair(backup string) *verify.Result {
+	k.t.Helper()
+	d := k.open()
+	defer d.Close(k.t.Context())
+	p, err := d.PlanRepair(k.t.Context(), backup)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	_ = p.Write(k.t.Output())
+	r, err := p.Repair(k.t.Context(), upkeep.Audit{Actor: "test", Why: "damage", Now: time.Now}, func(string) {})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return r
+}
+
+// lastBlock is the journal's block file that holds the newest messages.
+func (k *kit) lastBlock() string {
+	return slices.Max(k.files("journal", "store", "jetstream", "*", "streams", "lane-0", "msgs", "*.blk"))
+}
+
+// dropIndex makes the next start read every block, as after a crash.
+func (k *kit) dropIndex() {
+	for _, f := range k.files("journal", "store", "jetstream", "*", "streams", "lane-0", "msgs", "index.db") {
+		k.remove(f)
+	}
+}
+
+func (k *kit) truncate(path string, cut int64) {
+	k.t.Helper()
+	info, err := os.Stat(path)
+	if err == nil {
+		err = os.Truncate(path, info.Size()-cut)
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func TestRepair(t *testing.T) {
+	k := newKit(t)
+	k.cfg.SealSpan, k.cfg.SealBytes = time.Minute, 200<<10 // a tail that is not sealed
+	k.start()
+	for range 4 {
+		k.traffic(300)
+	}
+	backup := k.backup(false)
+	for range 2 {
+		k.traffic(300)
+	}
+	k.stop()
+	before := k.verifyOffline()
+	k.mustBeGood(before)
+	for name, c := range map[string]struct {
+		damage func(*kit)
+		backup string
+		kinds  []string
+		loses  bool
+	}{
+		"nothing":            {func(*kit) {}, "", nil, false},
+		"a cell":             {func(k *kit) { k.exec("UPDATE cells SET events = events + 1 " + one("cells", "true")) }, "", []string{"rebuild_ledger"}, false},
+		"rows":               {func(k *kit) { k.exec("DELETE FROM sales WHERE row_no = 0", "UPDATE clicks SET country = 'ZZ'") }, "", []string{"rebuild_ledger"}, false},
+		"no ledger":          {func(k *kit) { k.removeAll("ledger.duckdb") }, "", []string{"rebuild_ledger"}, false},
+		"no ledger any more": {func(k *kit) { k.overwrite("ledger.duckdb") }, "", []string{"rebuild_ledger"}, false},
+		"another ledger":     {func(k *kit) { k.exec("UPDATE positions SET stream = 'another'") }, "", []string{"rebuild_ledger"}, false},
+		"images":             {func(k *kit) { k.flip(k.files("images", "lane-0", "*.image")[0], 0.5) }, "", []string{"remove_image"}, false},
+		"a segment":          {func(k *kit) { k.flip(k.files("archive", "lane=0", "*.main.zst")[0], 0.5) }, backup, []string{"restore_segment"}, false},
+		"a segment and the ledger": {func(k *kit) {
+			k.remove(k.files("archive", "lane=0", "*.main.zst")[0])
+			k.removeAll("ledger.duckdb")
+		}, backup, []string{"restore_segment", "rebuild_ledger"}, false},
+		"a bit before a crash":               {func(k *kit) { k.flip(k.lastBlock(), 0.9); k.dropIndex() }, "", []string{"acknowledge_gap", "rebuild_journal", "rebuild_ledger"}, true},
+		"a torn tail":                        {func(k *kit) { k.truncate(k.lastBlock(), 3000); k.dropIndex() }, "", nil, true},
+		"a torn tail that the summary hides": {func(k *kit) { k.truncate(k.lastBlock(), 3000) }, "", nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := k.copyDir(t)
+			c.damage(k)
+			kinds, p := k.plan(c.backup)
+			if c.kinds != nil && !slices.Equal(kinds, c.kinds) || len(p.Needs) > 0 || (p.Lost > 0) != c.loses {
+				var b strings.Builder
+				_ = p.Write(&b)
+				t.Fatalf("planned %v, lost %d, want %v in\n%s", kinds, p.Lost, c.kinds, b.String())
+			}
+			if again, _ := k.plan(c.backup); !slices.Equal(kinds, again) {
+				t.Fatalf("planning has changed something: %v", again)
+			}
+			r := k.repair(c.backup)
+			k.mustBeGood(r)
+			if !c.loses && (r.Events != before.Events || r.Rows != before.Rows) {
+				t.Errorf("repaired to %s, before %s", r.Line(), before.Line())
+			}
+			if c.loses && (r.Events >= before.Events || r.Events < before.Events/2) {
+				t.Errorf("repaired to %s, before %s", r.Line(), before.Line())
+			}
+			if left, _ := k.plan(c.backup); len(left) > 0 {
+				t.Errorf("still to do: %v", left)
+			}
+			k.start()
+			k.traffic(100)
+			if name != "nothing" {
+				k.mustHaveAudit(c.loses)
+			}
+			k.mustBeGood(k.verifyOnline())
+			k.stop()
+			k.start()
+			k.traffic(20)
+			k.stop()
+			k.mustBeGood(k.verifyOffline())
+		})
+	}
+}
+
+// mustHaveAudit: the history says who did what, and lost ranges are downtime.
+func (k *kit) mustHaveAudit(downtime bool) {
+	k.t.Helper()
+	want := `"rows":[[1]]`
+	ask := func(query string) string {
+		return string(k.post(k.s.AdminURL()+"/v1/sql", "application/json", `{"query":"`+query+`"}`, ""))
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	query := "SELECT count(DISTINCT seq) FROM changes WHERE actor = 'test' AND why = 'damage' AND kind IN ('repair', 'downtime')"
+	for !strings.Contains(ask(query), want) {
+		if time.Now().After(deadline) {
+			k.t.Fatalf("no audit entry: %s", ask(query))
+		}
+	}
+	answer := ask("SELECT count(*) FROM downtime WHERE lane = 0 AND first_seq <= last_seq")
+	if strings.Contains(answer, `"rows":[[0]]`) == downtime {
+		k.t.Errorf("downtime: %s", answer)
+	}
+}
+
+func (k *kit) removeAll(prefix string) {
+	for _, f := range k.files(prefix + "*") {
+		k.remove(f)
+	}
+}
+
+func (k *kit) overwrite(name string) {
+	k.t.Helper()
+	if err := os.WriteFile(filepath.Join(k.dir, name), []byte("no ledger"), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func TestRepairSaysWhatItNeeds(t *testing.T) {
+	k := newKit(t)
+	k.start()
+	for range 4 {
+		k.traffic(200)
+	}
+	k.backup(false) // waits until something is sealed
+	k.stop()
+	k.flip(k.files("archive", "lane=0", "*.main.zst")[0], 0.5)
+	k.removeAll("ledger.duckdb")
+	_, p := k.plan("")
+	if len(p.Needs) != 2 || !strings.Contains(p.Needs[0], "--from") || !strings.Contains(p.Needs[1], "needs the whole log") {
+		t.Fatalf("needs %q", p.Needs)
+	}
+}
