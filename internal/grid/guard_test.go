@@ -263,3 +263,54 @@ func TestAnAcknowledgedGapIsSteppedOver(t *testing.T) {
 }
 
 var _ ledger.Ledger = (*book)(nil)
+
+// TestRecordedVerdictsOutliveWhatTheyRestedOn: the first use of an id is lost, the repeat stands in the archive as a
+// duplicate; who folds the archive from the beginning must not find it valid.
+func TestRecordedVerdictsOutliveWhatTheyRestedOn(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.append(foreign("a"))
+	lost := b.append(foreign("b"))
+	b.append(foreign("b"), foreign("c"))
+	resume := b.w.seq
+	b.grow(0)
+	b.stop()
+	want := b.book.sums
+	a := b.lane.cfg.Archive
+	segments, err := a.Segments(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches, err := a.Read(segments[0], true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{segments[0].Path, segments[0].Personal()} {
+		if err := os.Remove(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, part := range [][]archive.Batch{batches[:lost-1], batches[lost:]} {
+		if _, err := a.Seal(0, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := batches[resume-1].Header
+	b.gaps = []journal.Gap{{First: lost, Last: lost, Resume: []journal.Resume{{Incarnation: h.Incarnation, Counter: h.Counter, Prev: h.Prev}}}}
+	b.book = newBook()
+	b.start()
+	b.flushed()
+	b.stop()
+	var missing int64
+	for k, v := range want {
+		if got := b.book.sums[k]; got != v {
+			missing += v.Events - got.Events
+			if k.Class != event.Valid {
+				t.Errorf("%+v: %+v, want %+v", k, got, v)
+			}
+		}
+	}
+	if missing != 1 {
+		t.Errorf("%d events are missing, want the lost one", missing)
+	}
+}

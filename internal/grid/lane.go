@@ -294,13 +294,7 @@ func (l *Lane) foldLocked(m *journal.Message) (err error) {
 			err = fmt.Errorf("%w: sequence %d: panic while folding: %v", ErrHalt, m.Seq, p)
 		}
 	}()
-	if err := l.st.Fold(m); err != nil {
-		return err
-	}
-	if l.src != nil {
-		return l.src.check(&l.st.foldedInfo)
-	}
-	return nil
+	return l.src.fold(l.st, m)
 }
 
 // flushLoop swaps the generation about every interval and writes it, again and again until it is resolved.

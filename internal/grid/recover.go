@@ -111,10 +111,7 @@ func foldTo(ctx context.Context, st *State, src *source, until uint64) error {
 	for until = journal.Before(src.gaps, until); st.pos.Seq < until; {
 		m, err := src.Next(ctx)
 		if err == nil {
-			err = st.Fold(&m)
-		}
-		if err == nil {
-			err = src.check(&st.foldedInfo)
+			err = src.fold(st, &m)
 		}
 		if err != nil {
 			return err

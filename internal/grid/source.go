@@ -126,10 +126,22 @@ func (s *source) load() error {
 	return fmt.Errorf("%w: batches %d to %d stand neither in the journal nor in the archive", journal.ErrGap, s.next, s.first-1)
 }
 
+// fold folds the last message. What is known to be lost may have claimed ids: behind it a batch of the archive keeps the
+// verdicts that were recorded. Everything else is judged again, and must come out the same.
+func (s *source) fold(st *State, m *journal.Message) error {
+	if b := s.last; b != nil && len(s.gaps) > 0 && s.gaps[0].First < b.Seq && len(b.Verdicts) > 0 {
+		return st.FoldAgain(m, b.Verdicts)
+	}
+	if err := st.Fold(m); err != nil {
+		return err
+	}
+	return s.check(&st.foldedInfo)
+}
+
 // check holds what has been decided about the last message against what was recorded when it was first folded.
 func (s *source) check(info *FoldedInfo) error {
 	if b := s.last; b != nil && !bytes.Equal(b.Verdicts, info.Verdicts) {
-		return fmt.Errorf("%w: sequence %d: the verdicts differ from the recorded ones", ErrHalt, b.Seq)
+		return fmt.Errorf("%w: sequence %d: the verdicts differ from the recorded ones; has a setting such as the window been changed?", ErrHalt, b.Seq)
 	}
 	return nil
 }

@@ -71,6 +71,7 @@ type State struct {
 	cut        segmentCut    // where the next archive segment will be cut
 	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
 	sealed     uint64        // last sequence that stands in one; not part of an image
+	recorded   []byte        // verdicts that the batch at hand has had before and keeps; nil: it is judged
 	stamp      int64         // of the message that is being folded, unix ms
 	open       *gathering
 	counting   bool         // false while folding what the ledger has counted already: the gathering is thrown away
@@ -161,6 +162,15 @@ func (s *State) Fold(m *journal.Message) error {
 	}
 	s.cut.add(len(m.Data), s.pos.LogTime, &s.opt, m.Seq, s.sealed)
 	return nil
+}
+
+// FoldAgain folds a message that was folded before, by a memory that had seen batches which are lost since: it keeps the
+// verdicts it was given then.
+func (s *State) FoldAgain(m *journal.Message, recorded []byte) error {
+	s.recorded = recorded
+	err := s.Fold(m)
+	s.recorded = nil
+	return err
 }
 
 // skip steps over an acknowledged gap that lies right before seq, and says whether there is one. The segment that was
@@ -331,6 +341,12 @@ func (s *State) judgeAndCount(seq uint64, row uint32, e *event.Event, received i
 		class = event.Duplicate
 	default:
 		class = s.rules.Class(e.Flags, e.Time, s.pos.LogTime, e.Space)
+	}
+	if s.recorded != nil && int(row) < len(s.recorded) && event.Class(s.recorded[row]) != class {
+		class = event.Class(s.recorded[row])
+		if class == event.Undecided {
+			e.N, e.Amount, e.Time = 0, 0, received
+		}
 	}
 	if e.Space == event.Imported {
 		bucket = e.Time / minuteMillis
