@@ -72,6 +72,7 @@ type tier struct {
 
 func tiers() []tier {
 	return []tier{
+		{"t0", "fuzz of every parser", runFuzz},
 		{"t1", "seeded histories in virtual time", runSimulation},
 		{"t2", "kill -9 under load, at random instants and at every named place", runKills},
 		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts},
