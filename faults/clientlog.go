@@ -87,7 +87,10 @@ type clientTruth struct {
 }
 
 // life is one run of the program: what its metrics said of redirects at risk.
-type life struct{ scrapes []scrape }
+type life struct {
+	scrapes []scrape
+	ended   int64 // unix µs of its last answer
+}
 
 type scrape struct {
 	began, ended int64 // unix µs: when it was asked for and answered
@@ -141,6 +144,9 @@ func readClientLog(path string) (*clientTruth, error) {
 				return nil, fmt.Errorf("clients' log: %q", sc.Text())
 			}
 			t.answers = append(t.answers, answer{at - us, at, status})
+			if n := len(t.lives); n > 0 {
+				t.lives[n-1].ended = max(t.lives[n-1].ended, at)
+			}
 			if status == 302 {
 				t.redirects = append(t.redirects, redirect{answer{at - us, at, status}, len(t.lives) - 1, open[parts[1]]})
 			}
@@ -199,6 +205,10 @@ func (t *clientTruth) answer(ids []string, status int) {
 // atRiskMicros: a redirect that took longer may be one for which the door no longer waited (it waits 500 ms).
 const atRiskMicros = 450_000
 
+// tallyMicros is how long before the end of the program its count of redirects at risk may not have reached the log: a
+// second, and the time of a slow disk.
+const tallyMicros = 2_500_000
+
 // settleRedirects decides which redirects are promises. One is if the program's count of redirects at risk stood still
 // from before it was sent until after it was answered; in a tier in which the journal never fails and nobody asks for
 // the count, if it came too soon for a door that has given up waiting.
@@ -223,7 +233,8 @@ func (t *clientTruth) settleRedirects() {
 			told = after >= 0
 			sure = told && s[after].n == before
 		}
-		if !sure && !told {
+		// A tally waits for up to a second, and a program that was killed takes it along.
+		if !sure && (!told || len(t.lives[r.life].scrapes) == 0 && r.at > t.lives[r.life].ended-tallyMicros) {
 			t.atRisk++
 		}
 		for _, id := range r.ids {

@@ -178,7 +178,7 @@ func (b *bench) spoil(ctx context.Context, binary string, s *specimen, d damage,
 	kept, _ := b.dir(fmt.Sprintf("bad%d", r.N)) // for looking at; without it there is only the message
 	_ = os.Rename(root, filepath.Join(kept, "trial"))
 	b.opt.keep = true
-	return fmt.Errorf("%s of a %s directory (%s): %s: lost %d double %d wrong %d: %w; kept in %s", d.name, state, what, end,
+	return fmt.Errorf("%s of a %s directory (%s): %s: lost %d double %d wrong %d: %v; kept in %s", d.name, state, what, end,
 		r.Lost-before.Lost, r.Double-before.Double, r.Wrong-before.Wrong, err, kept)
 }
 
@@ -246,6 +246,9 @@ func (b *bench) outcome(ctx context.Context, binary string, s *specimen, dir str
 	}
 	f.Acked, f.Unknown, f.Kept, f.Batches, f.Events = 0, 0, 0, 0, 0 // the same ones again in every copy
 	r.add(f)
+	if !f.clean() {
+		return "serves with wrong numbers", errors.New("it says that all is well")
+	}
 	return "serves, every number right", nil
 }
 

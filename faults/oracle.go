@@ -397,9 +397,9 @@ func (f *finding) ids(clients *clientTruth, log *logTruth) {
 			f.note("double: %s has the verdict valid %d times", id, log.valid[id])
 		}
 	}
-	atRisk := log.tallies
-	if clients.asked {
-		atRisk = clients.atRisk
+	atRisk := clients.atRisk
+	if !clients.asked {
+		atRisk += log.tallies
 	}
 	if int64(atRiskMissing) > atRisk {
 		f.Lost += atRiskMissing - int(atRisk)
