@@ -235,7 +235,7 @@ func runPowerCuts(ctx context.Context, b *bench, r *result) error {
 		}
 		if err != nil {
 			b.opt.keep = true
-			return fmt.Errorf("disk %d, seed %d: %w\n%s", round, b.opt.seed, err, a.p.tail())
+			return fmt.Errorf("disk %d, seed %d: %w\n%s", round, b.opt.seed, errors.Join(err, d.unmount()), a.p.tail())
 		}
 		b.say("  %d of %d cuts, control lost %d, acknowledged %d in %d batches, unknown %d of which kept %d, lost %d, double %d",
 			r.Parts["cuts"], cuts, r.Parts["control lost"], r.Acked, r.Batches, r.Unknown, r.Kept, r.Lost, r.Double)
