@@ -178,7 +178,10 @@ func (b *bench) spoil(ctx context.Context, binary string, s *specimen, d damage,
 	kept, _ := b.dir(fmt.Sprintf("bad%d", r.N)) // for looking at; without it there is only the message
 	_ = os.Rename(root, filepath.Join(kept, "trial"))
 	b.opt.keep = true
-	return fmt.Errorf("%s of a %s directory (%s): %s: lost %d double %d wrong %d: %v; kept in %s", d.name, state, what, end,
+	if err == nil {
+		err = errors.New("the numbers differ")
+	}
+	return fmt.Errorf("%s of a %s directory (%s): %s: lost %d double %d wrong %d: %w; kept in %s", d.name, state, what, end,
 		r.Lost-before.Lost, r.Double-before.Double, r.Wrong-before.Wrong, err, kept)
 }
 

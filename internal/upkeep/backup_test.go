@@ -8,19 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"milliard/internal/testkit"
 	"milliard/internal/upkeep"
 )
 
 // backup lets the running server make one.
 func (k *kit) backup(withKey bool) string {
 	k.t.Helper()
-	testkit.Eventually(k.t, 30*time.Second, "a segment is sealed", func() bool {
-		names, err := filepath.Glob(filepath.Join(k.dir, "archive", "lane=0", "*.main.zst"))
-		return err == nil && len(names) > 0
-	})
+	k.sealed()
 	dir := filepath.Join(k.t.TempDir(), "backup")
 	body, err := json.Marshal(map[string]any{"dir": dir, "master_key": withKey})
 	if err != nil {

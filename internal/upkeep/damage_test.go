@@ -82,6 +82,7 @@ func TestVerifyFindsEveryDamage(t *testing.T) {
 	for range 4 {
 		k.traffic(400)
 	}
+	k.sealed()
 	k.stop()
 	before := k.recount(t)
 	sqlCase := func(statement string) func(*kit) { return func(k *kit) { k.exec(statement) } }

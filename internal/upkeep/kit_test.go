@@ -8,12 +8,14 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"milliard/internal/catalog"
 	"milliard/internal/server"
+	"milliard/internal/testkit"
 	"milliard/internal/upkeep"
 	"milliard/internal/verify"
 )
@@ -89,6 +91,15 @@ func (k *kit) stop() {
 	if err := k.s.Stop(k.t.Context()); err != nil {
 		k.t.Fatal(err)
 	}
+}
+
+// sealed waits until a segment stands in the archive.
+func (k *kit) sealed() {
+	k.t.Helper()
+	testkit.Eventually(k.t, 30*time.Second, "a segment is sealed", func() bool {
+		names, err := filepath.Glob(filepath.Join(k.dir, "archive", "lane=0", "*.main.zst"))
+		return err == nil && len(names) > 0
+	})
 }
 
 // post sends a body and returns the answer; anything but success fails.
