@@ -8,13 +8,16 @@ import (
 	"milliard/internal/verify"
 )
 
-// verifyRate bounds how much of the log a verification beside the counting reads, in bytes a second.
-const verifyRate = 128 << 20
+// A verification beside the counting reads so many bytes of the log a second, and works half of the time.
+const (
+	verifyRate  = 128 << 20
+	verifyShare = 0.5
+)
 
 // verifyOptions describes the running server's parts for verify.
 func (s *Server) verifyOptions(progress func(verify.Progress)) verify.Options {
 	opt := verify.Options{
-		Archive: s.archive, BytesPerSecond: verifyRate, Progress: progress, Scratch: s.dir.Path, Images: upkeep.Images(s.dir),
+		Archive: s.archive, BytesPerSecond: verifyRate, Share: verifyShare, Progress: progress, Scratch: s.dir.Path, Images: upkeep.Images(s.dir),
 	}
 	for n, stream := range s.streams {
 		opt.Lanes = append(opt.Lanes, verify.Lane{

@@ -41,7 +41,7 @@ func Fold(ctx context.Context, opt Options, lane int, stream string, yield func(
 		}
 		last = max(last, st.Last)
 	}
-	w := &walker{lane: l, archive: opt.Archive, pace: newPace(0), each: f.batch}
+	w := &walker{lane: l, archive: opt.Archive, pace: newPace(0, 1), each: f.batch}
 	if w.unsealed, err = verdictsOf(ctx, l, last); err != nil {
 		return err
 	}

@@ -158,10 +158,13 @@ func (l *ledgerReader) table(ctx context.Context, name, extra string, each func(
 			each(&s)
 			return nil
 		}, fmt.Sprintf("SELECT %s%s FROM %s WHERE bucket BETWEEN ? AND ?", extra, cellColumns, name), first, last)
+		if err == nil {
+			err = l.run.sums.settle()
+		}
 		if err != nil {
 			return err
 		}
-		return l.run.sums.settle()
+		return l.run.pace.wait(ctx, 0)
 	})
 }
 

@@ -10,8 +10,8 @@ import (
 	"math/bits"
 	"os"
 
+	"milliard/internal/cursor"
 	"milliard/internal/event"
-	"milliard/internal/ledger"
 )
 
 // wide is a signed sum of 128 bits: no number of int64 overflows it.
@@ -181,53 +181,48 @@ func (s *sums) close() {
 	s.files = nil
 }
 
-// cellFields are the fixed part of a cell in a scratch file.
-type cellFields struct {
-	Table                            uint8
-	Lane, Bucket                     int32
-	Tenant, Type, Goal, Length       uint16
-	Class                            uint8
-	Campaign, Banner, Affiliate      uint32
-	Revenue, Payout                  uint32
-	LogN, LogAmount, LogEvents       [2]uint64
-	LedgerN, LedgerAmount, LedgerEvs [2]uint64
-}
-
-func words(w wide) [2]uint64   { return [2]uint64{uint64(w.hi), w.lo} }
-func unwords(w [2]uint64) wide { return wide{int64(w[0]), w[1]} }
+// cellBytes is the fixed part of a cell in a scratch file: its key, then six sums of 16 bytes, then the length of its
+// value, which follows.
+const cellBytes = 1 + 4 + 4 + 2 + 2 + 2 + 1 + 5*4 + 6*16 + 2
 
 func appendCell(dst []byte, k *cellKey, p *pair) []byte {
-	f := cellFields{
-		Table: uint8(k.table), Lane: k.lane, Bucket: k.Bucket, Tenant: uint16(k.Tenant), Type: uint16(k.Type),
-		Goal: uint16(k.Goal), Length: uint16(len(k.value)), Class: uint8(k.Class), Campaign: uint32(k.Campaign),
-		Banner: uint32(k.Banner), Affiliate: uint32(k.Affiliate), Revenue: uint32(k.Revenue), Payout: uint32(k.Payout),
-		LogN: words(p.log.n), LogAmount: words(p.log.amount), LogEvents: words(p.log.events),
-		LedgerN: words(p.ledger.n), LedgerAmount: words(p.ledger.amount), LedgerEvs: words(p.ledger.events),
+	le := binary.LittleEndian
+	dst = append(dst, byte(k.table), byte(k.Class))
+	dst = le.AppendUint32(dst, uint32(k.lane))
+	dst = le.AppendUint32(dst, uint32(k.Bucket))
+	dst = le.AppendUint16(dst, uint16(k.Tenant))
+	dst = le.AppendUint16(dst, uint16(k.Type))
+	dst = le.AppendUint16(dst, uint16(k.Goal))
+	for _, v := range [...]uint32{uint32(k.Campaign), uint32(k.Banner), uint32(k.Affiliate), uint32(k.Revenue), uint32(k.Payout)} {
+		dst = le.AppendUint32(dst, v)
 	}
-	dst, err := binary.Append(dst, binary.LittleEndian, &f)
-	if err != nil { // the struct has fixed size
-		panic(err)
+	for _, w := range [...]wide{p.log.n, p.log.amount, p.log.events, p.ledger.n, p.ledger.amount, p.ledger.events} {
+		dst = le.AppendUint64(dst, uint64(w.hi))
+		dst = le.AppendUint64(dst, w.lo)
 	}
-	return append(dst, k.value[:f.Length]...)
+	dst = le.AppendUint16(dst, uint16(len(k.value)))
+	return append(dst, k.value[:uint16(len(k.value))]...)
 }
 
 func readCell(r *bufio.Reader) (k cellKey, p pair, err error) {
-	var f cellFields
-	if err := binary.Read(r, binary.LittleEndian, &f); err != nil {
-		return k, p, err
+	var b [cellBytes]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return k, p, err // io.EOF at the end
 	}
-	value := make([]byte, f.Length)
-	if _, err := io.ReadFull(r, value); err != nil {
-		return k, p, errors.Join(io.ErrUnexpectedEOF, err)
+	c := cursor.Reader{B: b[2:]}
+	k.table, k.Class, k.lane = table(b[0]), event.Class(b[1]), int32(c.U32())
+	k.Bucket, k.Tenant, k.Type, k.Goal = int32(c.U32()), event.TenantID(c.U16()), event.Type(c.U16()), event.GoalID(c.U16())
+	k.Campaign, k.Banner, k.Affiliate = event.CampaignID(c.U32()), event.BannerID(c.U32()), event.AffiliateID(c.U32())
+	k.Revenue, k.Payout = event.PriceID(c.U32()), event.PriceID(c.U32())
+	for _, w := range [...]*wide{&p.log.n, &p.log.amount, &p.log.events, &p.ledger.n, &p.ledger.amount, &p.ledger.events} {
+		*w = wide{int64(c.U64()), c.U64()}
 	}
-	k = cellKey{
-		table: table(f.Table), lane: f.Lane, value: string(value), Key: ledger.Key{
-			Bucket: f.Bucket, Tenant: event.TenantID(f.Tenant), Type: event.Type(f.Type), Goal: event.GoalID(f.Goal),
-			Class: event.Class(f.Class), Campaign: event.CampaignID(f.Campaign), Banner: event.BannerID(f.Banner),
-			Affiliate: event.AffiliateID(f.Affiliate), Revenue: event.PriceID(f.Revenue), Payout: event.PriceID(f.Payout),
-		},
+	if n := int(c.U16()); n > 0 {
+		value := make([]byte, n)
+		if _, err := io.ReadFull(r, value); err != nil {
+			return k, p, errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		k.value = string(value)
 	}
-	p.log = sum{unwords(f.LogN), unwords(f.LogAmount), unwords(f.LogEvents)}
-	p.ledger = sum{unwords(f.LedgerN), unwords(f.LedgerAmount), unwords(f.LedgerEvs)}
 	return k, p, nil
 }

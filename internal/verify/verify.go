@@ -50,6 +50,7 @@ type Options struct {
 	Scratch        string                          // directory for what does not fit into memory; os.TempDir by default
 	MaxCells       int                             // sums held in memory; 300,000 by default
 	BytesPerSecond int64                           // of the log that are read; 0: as fast as it goes
+	Share          float64                         // of the time, for working; 0: all of it
 	Progress       func(Progress)
 }
 
@@ -181,7 +182,7 @@ func newRun(opt Options) *run {
 		opt: opt, res: &Result{Findings: []Finding{}}, failed: map[string]int64{}, details: map[string]string{},
 		sums: newSums(opt.Scratch, opt.MaxCells),
 		rows: map[group]*print128{}, at: map[int]ledger.Position{}, campaign: map[campaignKey]*campaignSum{},
-		pace: newPace(opt.BytesPerSecond), seed: rand.Uint64(),
+		pace: newPace(opt.BytesPerSecond, opt.Share), seed: rand.Uint64(),
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"milliard/internal/archive"
 	"milliard/internal/journal"
@@ -290,35 +289,6 @@ func (w *walker) open(m *journal.Message) (*batch, error) {
 		}
 		b.blocks = append(b.blocks, archive.Block{Main: main, Personal: personal})
 		body = rest
-	}
-}
-
-// pace keeps a run to a number of bytes per second, so that it takes little from those who count.
-type pace struct {
-	rate  int64
-	began time.Time
-	done  int64
-}
-
-func newPace(rate int64) *pace { return &pace{rate: rate, began: time.Now()} }
-
-// wait returns when n more bytes may be read.
-func (p *pace) wait(ctx context.Context, n int) error {
-	if p.rate <= 0 {
-		return ctx.Err()
-	}
-	p.done += int64(n)
-	ahead := time.Duration(float64(p.done)/float64(p.rate)*float64(time.Second)) - time.Since(p.began)
-	if ahead < 10*time.Millisecond {
-		return ctx.Err()
-	}
-	t := time.NewTimer(ahead)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
