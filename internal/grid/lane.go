@@ -211,6 +211,11 @@ func (l *Lane) own(ctx context.Context) error {
 	defer reader.Close()
 	l.wg.Go(func() { l.flushLoop(ctx) })
 	l.wg.Go(func() { l.keep(ctx) })
+	return l.foldAll(ctx, reader)
+}
+
+// foldAll folds until ctx ends or the lane halts; flusher and keeper outlive a halt.
+func (l *Lane) foldAll(ctx context.Context, reader journal.Reader) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	l.mu.Lock()
