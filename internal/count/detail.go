@@ -80,6 +80,17 @@ func (d *Details) Cells() []ledger.Cell {
 	return spell(&t)
 }
 
+// AppendCells appends a minute cell for each detail, without adding up those that have one key: that is cheap, and who
+// sums cells does not care.
+func (d *Details) AppendCells(dst []ledger.Cell) []ledger.Cell {
+	dst = slices.Grow(dst, d.Len())
+	for i := range d.table.rows {
+		k := d.table.rows[i].key.unpack()
+		dst = append(dst, ledger.Cell{Key: k.Cell, Value: d.table.rows[i].sum})
+	}
+	return dst
+}
+
 // Occurred spells out the cells of 15 minutes of the events' own time.
 func (d *Details) Occurred() []ledger.Cell {
 	var t Table[cellKey]

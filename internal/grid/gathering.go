@@ -103,11 +103,11 @@ func (g *gathering) generation(lane int, epoch uint64) *ledger.Generation {
 	return out
 }
 
-// live spells out what a live read adds to the ledger: the minute cells.
+// live spells out what a live read adds to the ledger: the minute cells, one for each detail.
 func (g *gathering) live(lane int) *ledger.Generation {
 	out := &ledger.Generation{Lane: lane, From: g.from, To: g.to}
 	for _, d := range append(slices.Clip(g.earlier), g.details) {
-		out.Cells = append(out.Cells, d.Cells()...)
+		out.Cells = d.AppendCells(out.Cells)
 	}
 	return out
 }

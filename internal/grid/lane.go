@@ -34,6 +34,10 @@ type LaneConfig struct {
 	Own           *stage.Recorder
 	Flush         *stage.Recorder
 	Seal          *stage.Recorder
+	// Committed is told of every generation that the ledger has taken, in order; nil: nobody is. It is called under the
+	// lane's lock, in the step in which the generation stops being pending, so that who looks at Pending first and at
+	// what he was told afterwards has missed none. It only takes a note.
+	Committed func(g *ledger.Generation)
 }
 
 // Lane owns one journal lane. Three goroutines work on it: the owner folds batches; the flusher hands generations to the
@@ -67,6 +71,8 @@ type Lane struct {
 	last      uint64     // last sequence known to stand in the journal
 	first     uint64     // below it the lane has trimmed the journal
 	stopOwner func()     // ends the owner alone; nil before it runs
+
+	marks marks // for readers that must not wait for mu
 
 	kick  chan struct{}  // asks the flusher for a flush now
 	saves chan *Snapshot // committed snapshots for the keeper; capacity 1
@@ -282,6 +288,7 @@ func (l *Lane) foldOne(m *journal.Message, began time.Time) error {
 	l.events += int64(len(info.Verdicts))
 	l.last = max(l.last, m.Seq)
 	l.mu.Unlock()
+	l.marks.folded.Store(m.Seq)
 	l.cfg.Own.End(time.Now(), len(info.Verdicts))
 	if err != nil {
 		return err
@@ -400,6 +407,10 @@ func (l *Lane) write(ctx context.Context, g *ledger.Generation) error {
 	l.flushErr = err
 	if err == nil {
 		l.frozen, l.committed, l.flushedAt = nil, g.To, time.Now()
+		l.marks.committed.Store(g.To.Seq)
+		if l.cfg.Committed != nil {
+			l.cfg.Committed(g)
+		}
 	}
 	l.mu.Unlock()
 	switch {
@@ -417,7 +428,7 @@ func (l *Lane) imageDueLocked() bool {
 }
 
 // Pending returns the generations above the committed position: those on their way to the ledger and a copy of the open
-// one. Only their minute cells are sure to be filled in.
+// one. Only their minute cells are sure to be filled in, and several of them may have one key.
 func (l *Lane) Pending() []*ledger.Generation {
 	l.mu.Lock()
 	frozen, closing, open := l.frozen, l.closing, l.st.peek()

@@ -64,6 +64,8 @@ func (l *Lane) recover(ctx context.Context) (*source, error) {
 	st.Count()
 	l.mu.Lock()
 	l.st, l.epoch, l.committed, l.caughtUp, l.sealed, l.last = st, epoch, at, true, sealed, stream.Last
+	l.marks.folded.Store(at.Seq)
+	l.marks.committed.Store(at.Seq)
 	l.imageSeq, l.first = images, stream.First
 	l.mu.Unlock()
 	l.src = src

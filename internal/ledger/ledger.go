@@ -38,6 +38,12 @@ type Position struct {
 	Stream  string       // id of the journal stream that is counted (journal.State.ID); empty: not known
 }
 
+// Mark is how far a lane has come: which sequence it has folded, and which of them the ledger is known to hold.
+type Mark struct {
+	Lane              int
+	Folded, Committed uint64
+}
+
 // Key is what a cell counts.
 type Key struct {
 	Bucket    int32 // unix minute; for 15-minute tables the minute that starts the quarter
