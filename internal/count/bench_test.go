@@ -47,7 +47,7 @@ func BenchmarkSpell(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if len(d.Cells())+len(d.Occurred())+len(d.Rollups()) != 500_000 {
+		if len(d.Cells())+len(d.Moved())+len(d.Rollups()) != 500_000 {
 			b.Fatal("rows are missing")
 		}
 	}

@@ -84,7 +84,7 @@ func add(to *ledger.Value, v ledger.Value) bool {
 }
 
 func addMicros(a, b event.Micros) (event.Micros, bool) {
-	if (b > 0 && a > math.MaxInt64-b) || (b < 0 && a < math.MinInt64-b) {
+	if (b > 0 && a > math.MaxInt64-b) || (b < 0 && a < -math.MaxInt64-b) { // every sum has a negative
 		return 0, false
 	}
 	return a + b, true

@@ -91,14 +91,21 @@ func (d *Details) AppendCells(dst []ledger.Cell) []ledger.Cell {
 	return dst
 }
 
-// Occurred spells out the cells of 15 minutes of the events' own time.
-func (d *Details) Occurred() []ledger.Cell {
+// Moved spells out, for the events whose own time lies in another quarter of an hour than their bucket, what to take
+// from the one and to add to the other. They are few: most events are received while they happen.
+func (d *Details) Moved() []ledger.Cell {
 	var t Table[cellKey]
-	t.Reserve(d.Len())
 	for i := range d.table.rows {
 		k := d.table.rows[i].key.unpack()
+		from := k.Cell.Bucket - k.Cell.Bucket%Quarter
+		if from == k.Quarter {
+			continue
+		}
+		v := d.table.rows[i].sum
 		k.Cell.Bucket = k.Quarter
-		t.Add(cellKey(k.Cell), d.table.rows[i].sum)
+		t.Add(cellKey(k.Cell), v)
+		k.Cell.Bucket = from
+		t.Add(cellKey(k.Cell), ledger.Value{N: -v.N, Amount: -v.Amount, Events: -v.Events})
 	}
 	return spell(&t)
 }
@@ -114,10 +121,9 @@ func spell(t *Table[cellKey]) []ledger.Cell {
 // otherNumber stands for ledger.OtherValue among the numbers of a dimension's values.
 const otherNumber = ^uint32(0)
 
-// Rollups spells out the rollups of every dimension.
+// Rollups spells out the rollups of every dimension, without what has no value in it.
 func (d *Details) Rollups() []ledger.RollupCell {
 	var t Table[rollupKey]
-	t.Reserve(d.Len()) // often three times as many, or far fewer
 	for i := range d.table.rows {
 		k := d.table.rows[i].key.unpack()
 		r := rollupKey{cell: cellKey(k.Cell)}
@@ -129,8 +135,11 @@ func (d *Details) Rollups() []ledger.RollupCell {
 				continue
 			}
 			r.dim, r.value = ledger.Dimension(dim), value
-			if d.others[i]>>dim&1 != 0 {
+			switch {
+			case d.others[i]>>dim&1 != 0:
 				r.value = otherNumber
+			case value == 0 || dim == int(ledger.DimDevice) && event.Device(value).String() == r.dim.Rest():
+				continue
 			}
 			t.Add(r, d.table.rows[i].sum)
 		}

@@ -97,7 +97,7 @@ func (g *gathering) generation(lane int, epoch uint64) *ledger.Generation {
 	}
 	for _, d := range append(slices.Clip(g.earlier), g.details) {
 		out.Cells = append(out.Cells, d.Cells()...)
-		out.Occurred = append(out.Occurred, d.Occurred()...)
+		out.Moved = append(out.Moved, d.Moved()...)
 		out.Rollups = append(out.Rollups, d.Rollups()...)
 	}
 	return out

@@ -339,7 +339,7 @@ func TestRecoveryGivesTheSameVerdicts(t *testing.T) {
 		}
 		if position < len(messages)-1 {
 			want, got := whole.Swap(1), after.Swap(1)
-			if fmt.Sprint(want.Cells, want.Occurred, want.Rollups) != fmt.Sprint(got.Cells, got.Occurred, got.Rollups) {
+			if fmt.Sprint(want.Cells, want.Moved, want.Rollups) != fmt.Sprint(got.Cells, got.Moved, got.Rollups) {
 				rt.Fatalf("cells differ:\n%v\n%v", want.Cells, got.Cells)
 			}
 		}

@@ -81,10 +81,19 @@ const (
 	DimSub1    Dimension = 3
 )
 
+// Rest is the value of events that have none. No row is written for it: readers take what the cells hold less what the
+// rows of the dimension's other values come to.
+func (d Dimension) Rest() string {
+	if d == DimSub1 {
+		return ""
+	}
+	return "unknown"
+}
+
 // OtherValue is the explicit rest once a campaign has used up its budget of values in a dimension.
 const OtherValue = "(other)"
 
-// RollupCell is one delta of a dimension's rollup. Banner, Revenue and Payout are kept, so that money can be split too.
+// RollupCell is one delta of a dimension's rollup; its value is never the dimension's Rest. Banner, Revenue and Payout are kept, so that money can be split too.
 type RollupCell struct {
 	Dim      Dimension
 	DimValue string
@@ -141,8 +150,8 @@ type Generation struct {
 	Epoch    uint64 // of the owner, from Acquire
 	From, To Position
 	Cells    []Cell       // minute cells by bucket time (receive time live, event time for imports)
-	Occurred []Cell       // the same events in 15-minute buckets of their own time
-	Rollups  []RollupCell // 15-minute buckets by bucket time
+	Moved    []Cell       // 15-minute buckets: what to add to the cells' to have the events by their own time
+	Rollups  []RollupCell // 15-minute buckets by bucket time, without the dimensions' Rest
 	Clicks   []ClickRow
 	Sales    []SaleRow
 	Tallies  []journal.Tally

@@ -104,6 +104,9 @@ func (q *Query) build(names *catalog.View) (string, []any) {
 	fmt.Fprintf(&b, "SELECT %s, revenue, payout, sum(n), sum(amount), sum(events) FROM ", strings.Join(keys, ", "))
 	source(&b, columns, pieces, conds)
 	b.WriteString(" GROUP BY ALL")
+	if q.occurred || q.rollup != dimCount {
+		b.WriteString(" HAVING sum(events) <> 0") // these are partly differences, which may come to nothing
+	}
 	return b.String(), args
 }
 

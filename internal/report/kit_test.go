@@ -38,9 +38,9 @@ func newBench(t *testing.T) *bench {
 
 // counted is what one flush writes.
 type counted struct {
-	cells    []ledger.Cell
-	occurred []ledger.Cell
-	rollups  []ledger.RollupCell
+	cells   []ledger.Cell
+	moved   []ledger.Cell
+	rollups []ledger.RollupCell
 }
 
 func (b *bench) flush(t fataler, lane int, logTime time.Time, c counted) {
@@ -69,7 +69,7 @@ func (b *bench) generation(lane int, logTime time.Time, c counted) *ledger.Gener
 	to.Hash[0]++
 	to.LogTime = logTime.UnixMilli()
 	return &ledger.Generation{
-		Lane: lane, Epoch: b.epochs[lane], From: from, To: to, Cells: c.cells, Occurred: c.occurred, Rollups: c.rollups,
+		Lane: lane, Epoch: b.epochs[lane], From: from, To: to, Cells: c.cells, Moved: c.moved, Rollups: c.rollups,
 	}
 }
 

@@ -64,9 +64,14 @@ func counts(facts []fact) counted {
 		c.cells = append(c.cells, f.Cell)
 		o := f.Cell
 		o.Bucket = f.occurred - ((f.occurred%15)+15)%15
-		c.occurred = append(c.occurred, o)
 		k := f.Key
 		k.Bucket -= ((k.Bucket % 15) + 15) % 15
+		if o.Bucket != k.Bucket {
+			c.moved = append(c.moved, o, ledger.Cell{Key: k, Value: ledger.Value{N: -f.N, Amount: -f.Amount, Events: -f.Events}})
+		}
+		if f.device == ledger.DimDevice.Rest() {
+			continue
+		}
 		c.rollups = append(c.rollups, ledger.RollupCell{Dim: ledger.DimDevice, DimValue: f.device, Key: k, Value: f.Value})
 	}
 	return c

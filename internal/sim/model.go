@@ -391,12 +391,7 @@ func (m *model) differs(g *ledger.Generation, flushed bool) string {
 	for i := range g.Cells {
 		plus(s.cells, g.Cells[i].Key, g.Cells[i].Value, -1)
 	}
-	for i := range g.Occurred {
-		plus(s.occurred, g.Occurred[i].Key, g.Occurred[i].Value, -1)
-	}
-	for i := range g.Rollups {
-		plus(s.rollups, rollup{g.Rollups[i].Dim, g.Rollups[i].DimValue, g.Rollups[i].Key}, g.Rollups[i].Value, -1)
-	}
+	s.derived(g)
 	for _, t := range g.Tallies {
 		n := t.N
 		t.N = 0
@@ -409,6 +404,28 @@ func (m *model) differs(g *ledger.Generation, flushed bool) string {
 			g.From.Seq, g.To.Seq, s.cells, s.occurred, s.rollups, s.tallies)
 	}
 	return ""
+}
+
+// derived takes off what a reader derives from the generation: the cells by the events' own time, and the rollups with
+// the rest that no row is written for.
+func (s *sums) derived(g *ledger.Generation) {
+	dims := []ledger.Dimension{ledger.DimCountry, ledger.DimDevice, ledger.DimSub1}
+	for i := range g.Cells {
+		k, v := g.Cells[i].Key, g.Cells[i].Value
+		k.Bucket -= k.Bucket % 15
+		plus(s.occurred, k, v, -1)
+		for _, dim := range dims {
+			plus(s.rollups, rollup{dim, dim.Rest(), k}, v, -1)
+		}
+	}
+	for i := range g.Moved {
+		plus(s.occurred, g.Moved[i].Key, g.Moved[i].Value, -1)
+	}
+	for i := range g.Rollups {
+		c := &g.Rollups[i]
+		plus(s.rollups, rollup{c.Dim, c.DimValue, c.Key}, c.Value, -1)
+		plus(s.rollups, rollup{c.Dim, c.Dim.Rest(), c.Key}, c.Value, 1)
+	}
 }
 
 // kept takes the event's row off the front of the clicks or sales.

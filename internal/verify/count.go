@@ -43,6 +43,14 @@ func (t table) String() string {
 	}
 }
 
+// restOf is the value that stands for none, under which no row is written.
+func restOf(d ledger.Dimension) string {
+	if d == ledger.DimSub1 {
+		return ""
+	}
+	return "unknown"
+}
+
 // check is the line of the result that a table's differences go to.
 func (t table) check() string {
 	switch t {

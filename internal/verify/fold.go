@@ -19,14 +19,7 @@ const generationEvents = 50_000
 func Fold(ctx context.Context, opt Options, lane int, stream string, yield func(g *ledger.Generation) error) error {
 	l := &opt.Lanes[lane]
 	f := &folder{lane: l, chain: newChain(), yield: yield, cells: map[cellKey]*sum{}}
-	f.counter = newCounter(l.Number, true, func(k *cellKey, v *sum) {
-		if old := f.cells[*k]; old != nil {
-			old.add(v)
-			return
-		}
-		first := *v
-		f.cells[*k] = &first
-	})
+	f.counter = newCounter(l.Number, true, f.add)
 	f.counter.click, f.counter.sale = f.click, f.sale
 	f.at.Stream = stream
 	sealed, err := opt.Archive.Last(l.Number)
@@ -74,6 +67,29 @@ type folder struct {
 	g      ledger.Generation
 }
 
+// add adds to a cell. The ledger keeps by the events' own time only what differs from the minute cells, and by value only
+// what has one.
+func (f *folder) add(k *cellKey, v *sum) {
+	if k.table >= tableDim && k.value == restOf(ledger.Dimension(k.table-tableDim)) {
+		return
+	}
+	f.plus(k, v)
+	if k.table == tableCells {
+		same, less := *k, v.negative()
+		same.table, same.Bucket = tableOccurred, floor(k.Bucket, quarter)
+		f.plus(&same, &less)
+	}
+}
+
+func (f *folder) plus(k *cellKey, v *sum) {
+	if old := f.cells[*k]; old != nil {
+		old.add(v)
+		return
+	}
+	first := *v
+	f.cells[*k] = &first
+}
+
 func (f *folder) batch(b *batch) error {
 	if b.seq != f.to.Seq+1 {
 		if journal.Behind(f.lane.Gaps, f.to.Seq+1) != b.seq {
@@ -118,12 +134,15 @@ func (f *folder) end() error {
 	f.to.Stream, f.to.Flush = f.at.Stream, f.at.Flush+1
 	f.g.Lane, f.g.From, f.g.To = f.lane.Number, f.at, f.to
 	for k, s := range f.cells {
+		if k.table == tableOccurred && *s == (sum{}) {
+			continue
+		}
 		for _, v := range s.values() {
 			switch {
 			case k.table == tableCells:
 				f.g.Cells = append(f.g.Cells, ledger.Cell{Key: k.Key, Value: v})
 			case k.table == tableOccurred:
-				f.g.Occurred = append(f.g.Occurred, ledger.Cell{Key: k.Key, Value: v})
+				f.g.Moved = append(f.g.Moved, ledger.Cell{Key: k.Key, Value: v})
 			default:
 				f.g.Rollups = append(f.g.Rollups, ledger.RollupCell{Dim: ledger.Dimension(k.table - tableDim), DimValue: k.value, Key: k.Key, Value: v})
 			}

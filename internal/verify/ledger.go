@@ -174,10 +174,18 @@ func (l *ledgerReader) cells(ctx context.Context) error {
 		k := s.cellKey
 		k.table = tableCells
 		l.run.sums.addLedger(&k, &s.sum)
+		// What no row says is derived as every reader derives it: events that have not moved, and values that are not named.
+		k.Bucket = floor(s.Bucket, quarter)
+		k.table = tableOccurred
+		l.run.sums.addLedger(&k, &s.sum)
+		for dim := ledger.DimCountry; dim <= ledger.DimSub1; dim++ {
+			k.table, k.value = tableDim+table(dim), restOf(dim)
+			l.run.sums.addLedger(&k, &s.sum)
+		}
 		if s.flush > l.rolled[s.lane] {
 			return
 		}
-		k.table, k.Bucket = tableQuarters, floor(s.Bucket, quarter)
+		k.table, k.value = tableQuarters, ""
 		l.run.sums.addLog(&k, &s.sum)
 		k.table, k.Bucket = tableHours, floor(s.Bucket, hour)
 		l.run.sums.addLog(&k, &s.sum)
@@ -185,7 +193,7 @@ func (l *ledgerReader) cells(ctx context.Context) error {
 }
 
 func (l *ledgerReader) rollups(ctx context.Context) error {
-	for name, t := range map[string]table{"cells_15m": tableQuarters, "cells_1h": tableHours, "occurred_15m": tableOccurred} {
+	for name, t := range map[string]table{"cells_15m": tableQuarters, "cells_1h": tableHours, "moved_15m": tableOccurred} {
 		err := l.table(ctx, name, "", func(s *scanned) {
 			s.table = t
 			l.run.sums.addLedger(&s.cellKey, &s.sum)
@@ -198,9 +206,12 @@ func (l *ledgerReader) rollups(ctx context.Context) error {
 }
 
 func (l *ledgerReader) dims(ctx context.Context) error {
-	return l.table(ctx, "dim_15m", "dim, value, ", func(s *scanned) {
+	return l.table(ctx, "values_15m", "dim, value, ", func(s *scanned) {
 		s.table = tableDim + table(s.dim)
 		l.run.sums.addLedger(&s.cellKey, &s.sum)
+		s.value = restOf(ledger.Dimension(s.dim))
+		less := s.sum.negative()
+		l.run.sums.addLedger(&s.cellKey, &less)
 	})
 }
 

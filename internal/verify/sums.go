@@ -59,6 +59,8 @@ func (s *sum) add(v *sum) {
 	s.events.add(v.events)
 }
 
+func (s *sum) negative() sum { return sum{s.n.negative(), s.amount.negative(), s.events.negative()} }
+
 func (s *sum) String() string {
 	return fmt.Sprintf("events %s n %s amount %s", s.events, s.n.micros(), s.amount.micros())
 }

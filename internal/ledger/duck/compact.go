@@ -39,8 +39,8 @@ func cellTables() []cellTable {
 		{"cells", "bucket", unitOf("cells"), cellKeys, sums, true},
 		{"cells_15m", "bucket", unitOf("cells_15m"), cellKeys, sums, false},
 		{"cells_1h", "bucket", unitOf("cells_1h"), cellKeys, sums, false},
-		{"occurred_15m", "bucket", unitOf("occurred_15m"), cellKeys, sums, false},
-		{"dim_15m", "bucket", unitOf("dim_15m"), "dim, value, " + cellKeys, sums, false},
+		{"moved_15m", "bucket", unitOf("moved_15m"), cellKeys, sums, false},
+		{"values_15m", "bucket", unitOf("values_15m"), "dim, value, " + cellKeys, sums, false},
 		{"tallies", "minute", unitOf("tallies"), "minute, tenant, door, reason", []string{"n"}, false},
 	}
 }

@@ -179,17 +179,17 @@ func (l *Ledger) flushed(g *ledger.Generation) {
 	for i := range g.Cells {
 		l.dirty.touch("cells", g.Cells[i].Bucket, g.To.LogTime)
 	}
-	for i := range g.Occurred {
-		l.dirty.touch("occurred_15m", g.Occurred[i].Bucket, g.To.LogTime)
+	for i := range g.Moved {
+		l.dirty.touch("moved_15m", g.Moved[i].Bucket, g.To.LogTime)
 	}
 	for i := range g.Rollups {
-		l.dirty.touch("dim_15m", g.Rollups[i].Bucket, g.To.LogTime)
+		l.dirty.touch("values_15m", g.Rollups[i].Bucket, g.To.LogTime)
 	}
 	for i := range g.Tallies {
 		l.dirty.touch("tallies", int32(g.Tallies[i].Minute), g.To.LogTime)
 	}
 	for table, rows := range map[string]int{
-		"cells": len(g.Cells), "occurred_15m": len(g.Occurred), "dim_15m": len(g.Rollups),
+		"cells": len(g.Cells), "moved_15m": len(g.Moved), "values_15m": len(g.Rollups),
 		"clicks": len(g.Clicks), "sales": len(g.Sales), "tallies": len(g.Tallies),
 	} {
 		l.metrics.flushRows.WithLabelValues(table).Add(float64(rows))

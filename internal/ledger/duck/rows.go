@@ -26,10 +26,10 @@ func appendGeneration(conn *sql.Conn, g *ledger.Generation) error {
 			return appendRows(conn, "cells", len(g.Cells), func(i int) []driver.Value { return cell(&g.Cells[i]) })
 		},
 		func() error {
-			return appendRows(conn, "occurred_15m", len(g.Occurred), func(i int) []driver.Value { return cell(&g.Occurred[i]) })
+			return appendRows(conn, "moved_15m", len(g.Moved), func(i int) []driver.Value { return cell(&g.Moved[i]) })
 		},
 		func() error {
-			return appendRows(conn, "dim_15m", len(g.Rollups), func(i int) []driver.Value {
+			return appendRows(conn, "values_15m", len(g.Rollups), func(i int) []driver.Value {
 				r := &g.Rollups[i]
 				row = append(row[:0], uint8(r.Dim), text(r.DimValue), lane, flush)
 				row = appendCell(row, &r.Key, &r.Value)

@@ -42,9 +42,9 @@ func Random(r *rand.Rand, lane int, epoch uint64, from ledger.Position, s Shape)
 		g.Cells = append(g.Cells, c)
 		c.Bucket -= r.Int32N(2000)
 		c.Key = coarse(c.Key, 15)
-		g.Occurred = append(g.Occurred, c)
+		g.Moved = append(g.Moved, c)
 		g.Rollups = append(g.Rollups, ledger.RollupCell{
-			Dim: ledger.Dimension(1 + r.IntN(3)), DimValue: pick(r, "DE", "desktop", ledger.OtherValue, "", "naïve ☕", "a'b\"c\\"),
+			Dim: ledger.Dimension(1 + r.IntN(3)), DimValue: pick(r, "DE", "desktop", ledger.OtherValue, "x", "naïve ☕", "a'b\"c\\"),
 			Key: coarse(c.Key, 15), Value: c.Value,
 		})
 	}

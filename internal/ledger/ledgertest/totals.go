@@ -29,8 +29,8 @@ type TallyKey struct {
 	Reason string
 }
 
-// Totals are all the sums of a ledger. Implementations that have coarser tables must make Quarters and Hours equal to
-// what Add computes, at every moment.
+// Totals are all the sums of a ledger. Implementations that have coarser tables must make Quarters and Hours, and what is
+// derived from them, Occurred and Rollups, equal to what Add computes, at every moment.
 type Totals struct {
 	Cells, Quarters, Hours, Occurred map[ledger.Key]ledger.Value
 	Rollups                          map[RollupKey]ledger.Value
@@ -54,13 +54,18 @@ func (t *Totals) Add(g *ledger.Generation) {
 		plus(t.Cells, c.Key, c.Value)
 		plus(t.Quarters, coarse(c.Key, 15), c.Value)
 		plus(t.Hours, coarse(c.Key, 60), c.Value)
+		plus(t.Occurred, coarse(c.Key, 15), c.Value)
+		for _, dim := range []ledger.Dimension{ledger.DimCountry, ledger.DimDevice, ledger.DimSub1} {
+			plus(t.Rollups, RollupKey{dim, dim.Rest(), coarse(c.Key, 15)}, c.Value)
+		}
 	}
-	for i := range g.Occurred {
-		plus(t.Occurred, g.Occurred[i].Key, g.Occurred[i].Value)
+	for i := range g.Moved {
+		plus(t.Occurred, g.Moved[i].Key, g.Moved[i].Value)
 	}
 	for i := range g.Rollups {
 		r := &g.Rollups[i]
 		plus(t.Rollups, RollupKey{r.Dim, r.DimValue, r.Key}, r.Value)
+		plus(t.Rollups, RollupKey{r.Dim, r.Dim.Rest(), r.Key}, negative(r.Value))
 	}
 	for _, y := range g.Tallies {
 		t.Tallies[TallyKey{y.Minute, y.Tenant, y.Door, y.Reason}] += y.N
@@ -79,6 +84,10 @@ func plus[K comparable](m map[K]ledger.Value, k K, v ledger.Value) {
 	sum.Amount += v.Amount
 	sum.Events += v.Events
 	m[k] = sum
+}
+
+func negative(v ledger.Value) ledger.Value {
+	return ledger.Value{N: -v.N, Amount: -v.Amount, Events: -v.Events}
 }
 
 func coarse(k ledger.Key, minutes int32) ledger.Key {
