@@ -55,7 +55,9 @@ func TestWindowRemembersAndForgets(t *testing.T) {
 		again := NewWindow(span, limit)
 		gens := make([]Generation, len(w.gens))
 		copy(gens, w.gens)
-		again.Restore(gens)
+		if err := again.Restore(gens); err != nil {
+			rt.Fatal(err)
+		}
 		for h := range claimed {
 			if again.Seen(h) != w.Seen(h) {
 				rt.Fatal("another memory after Restore")

@@ -6,9 +6,10 @@
 package dedup
 
 import (
+	"fmt"
+	"runtime"
+	"slices"
 	"time"
-
-	"milliard/internal/event"
 )
 
 // Default limits of the window for foreign ids.
@@ -20,13 +21,17 @@ const (
 // generationsPerWindow is how finely the window forgets: 32 generations, so that it remembers at most 1/32 too long.
 const generationsPerWindow = 32
 
-// maxLiveGenerations bounds how many generations may be remembered at once: one byte tells them apart with room to
-// sweep the expired before a number is used again.
-const maxLiveGenerations = 128
+// maxLiveGenerations bounds how many generations may be remembered at once. Half of them close for their age and half
+// for their number at most, so it is never reached; it leaves room among the codes of entries to sweep the forgotten
+// before a code is used again.
+const maxLiveGenerations = 80
 
-// sweepSlots is how many slots lose their expired entries at each turn of the generation: every slot is swept once in
-// 16 turns, long before a generation byte comes round again.
-const sweepSlots = event.Slots / 16
+// sweepParts is how many parts lose their forgotten entries at each turn of the generation: every part is swept once
+// in 16 turns, and 80 and 16 generations are less than the codes there are.
+const sweepParts = parts / 16
+
+// chunkHashes is how many hashes stand in one piece of a generation's list.
+const chunkHashes = 8192
 
 // Generation is a stretch of the window. Its hashes are listed in the order they were claimed; once it is closed the
 // list never changes.
@@ -35,15 +40,20 @@ type Generation struct {
 	Start  int64 // log time, unix milliseconds, of the first claim
 	End    int64 // log time at which it was closed; 0 while it is live
 	Count  int
-	Hashes []uint64 // nil once they have been written away (Forget)
+	Chunks [][]uint64 // nil once they have been written away (Forget)
 }
 
-// Window is a set of 64-bit keyed hashes that forgets by age and by number.
+// Listed says whether the generation still has the list of its hashes.
+func (g *Generation) Listed() bool { return g.Count == 0 || g.Chunks != nil }
+
+// Window is a set of 64-bit keyed hashes that forgets by age and by number. Its tables lie outside the Go heap and go
+// when it is no longer reachable.
 type Window struct {
 	span  int64 // ms
 	max   int
-	slots [event.Slots]slotTable
+	tab   tables
 	gens  []Generation // oldest first; the last one is live
+	age   liveRange    // of gens
 	total int
 	swept int
 	early uint64 // generations that were forgotten because of max, before their time
@@ -52,24 +62,37 @@ type Window struct {
 // NewWindow returns an empty window that remembers an id for at least span of log time, unless more than maxHashes have
 // been claimed since.
 func NewWindow(span time.Duration, maxHashes int) *Window {
-	w := &Window{span: span.Milliseconds(), max: max(maxHashes, generationsPerWindow)}
-	w.gens = []Generation{{Number: 1}}
+	w := &Window{span: span.Milliseconds(), max: max(maxHashes, generationsPerWindow), tab: newTables()}
+	w.setGens([]Generation{{Number: 1}})
 	return w
 }
 
 // live returns the generation that takes claims.
 func (w *Window) live() *Generation { return &w.gens[len(w.gens)-1] }
 
-func (w *Window) oldest() uint32 { return w.gens[0].Number }
+func (w *Window) setGens(gens []Generation) {
+	w.gens = gens
+	newest := w.live().Number
+	w.age = liveRange{newest: code(newest), span: uint64(newest - gens[0].Number)}
+}
+
+// Touch brings the memory that looking the hashes up will read nearer: the processor waits for all of it at once
+// instead of for one after the other. What it returns says nothing.
+func (w *Window) Touch(hashes []uint64) (sum uint64) {
+	for _, h := range hashes {
+		number, rest := locate(h)
+		sum += w.tab.parts[number].touch(rest)
+	}
+	runtime.KeepAlive(w)
+	return sum
+}
 
 // Seen says whether hash was claimed within the window.
 func (w *Window) Seen(hash uint64) bool {
-	return w.slots[hash>>54].find(hash, w.age())
-}
-
-// age describes which generation bytes are alive.
-func (w *Window) age() liveRange {
-	return liveRange{newest: uint8(w.live().Number), span: uint8(w.live().Number - w.oldest())}
+	number, rest := locate(hash)
+	seen := w.tab.parts[number].find(rest, w.age)
+	runtime.KeepAlive(w)
+	return seen
 }
 
 // Claim remembers hash. The caller has asked Seen.
@@ -78,10 +101,15 @@ func (w *Window) Claim(hash uint64, logTime int64) {
 	if g.Count == 0 {
 		g.Start = logTime
 	}
-	w.slots[hash>>54].insert(hash, uint8(g.Number), w.age())
-	g.Hashes = append(g.Hashes, hash)
+	w.tab.insert(hash, w.age.newest, w.age)
+	if g.Count%chunkHashes == 0 {
+		g.Chunks = append(g.Chunks, make([]uint64, 0, min(chunkHashes, max(64, g.Count)))) // most windows of tests are small
+	}
+	last := &g.Chunks[len(g.Chunks)-1]
+	*last = append(*last, hash)
 	g.Count++
 	w.total++
+	runtime.KeepAlive(w)
 }
 
 // Advance moves log time: it closes the live generation when it is old or full, and forgets those past the window.
@@ -91,7 +119,7 @@ func (w *Window) Advance(logTime int64) {
 		// Nothing was claimed later than this: the live generation is asked at every step of log time. Had it been closed
 		// at logTime, what was claimed before a long silence would be remembered for the silence and a window more.
 		g.End = min(logTime, g.Start+w.span/generationsPerWindow)
-		w.gens = append(w.gens, Generation{Number: g.Number + 1})
+		w.setGens(append(w.gens, Generation{Number: g.Number + 1}))
 		w.sweep()
 	}
 	for len(w.gens) > 1 {
@@ -104,46 +132,83 @@ func (w *Window) Advance(logTime int64) {
 			w.early++
 		}
 		w.total -= first.Count
-		w.gens = w.gens[1:]
+		first.Chunks = nil
+		w.setGens(w.gens[1:])
 	}
 }
 
-// sweep drops expired entries from the next few slots.
+// sweep marks the forgotten entries of the next few parts.
 func (w *Window) sweep() {
-	for range sweepSlots {
-		w.slots[w.swept].rebuild(len(w.slots[w.swept].keys), w.age())
-		w.swept = (w.swept + 1) % event.Slots
+	for range sweepParts {
+		w.tab.parts[w.swept].sweep(w.age)
+		w.swept = (w.swept + 1) % parts
 	}
+	runtime.KeepAlive(w)
 }
 
 // Generations returns the remembered generations, oldest first; the last one is live. Closed ones never change, except
 // that Forget drops their list.
-func (w *Window) Generations() []Generation { return w.gens }
+func (w *Window) Generations() []Generation {
+	out := slices.Clone(w.gens)
+	g := &out[len(out)-1]
+	g.Chunks = slices.Clone(g.Chunks) // the last chunk goes on growing behind what is copied here
+	return out
+}
 
 // Forget drops the list of hashes of a closed generation once it is stored elsewhere; it stays remembered.
 func (w *Window) Forget(number uint32) {
 	for i := range w.gens[:len(w.gens)-1] {
 		if w.gens[i].Number == number {
-			w.gens[i].Hashes = nil
+			w.gens[i].Chunks = nil
 		}
 	}
 }
 
-// Restore replaces the content with generations read from an image, oldest first, the last one live.
-func (w *Window) Restore(gens []Generation) {
-	w.slots = [event.Slots]slotTable{}
-	w.gens, w.total = gens, 0
-	if len(gens) == 0 {
-		w.gens = []Generation{{Number: 1}}
+// Unstored returns how many closed generations still have their list. Each takes as much memory as it has in the
+// tables, so whoever stores them should not let them become many.
+func (w *Window) Unstored() (n int) {
+	for i := range w.gens[:len(w.gens)-1] {
+		if w.gens[i].Chunks != nil {
+			n++
+		}
 	}
-	age := w.age()
-	for i := range w.gens {
-		g := &w.gens[i]
-		for _, h := range g.Hashes {
-			w.slots[h>>54].insert(h, uint8(g.Number), age)
+	return n
+}
+
+// Restore replaces the content with generations read from an image, oldest first, the last one live. More generations
+// than may be remembered are no image of ours.
+func (w *Window) Restore(gens []Generation) error {
+	w.tab, w.total = newTables(), 0
+	if len(gens) == 0 {
+		gens = []Generation{{Number: 1}}
+	}
+	if span := gens[len(gens)-1].Number - gens[0].Number; span > maxLiveGenerations {
+		return fmt.Errorf("%d generations", span)
+	}
+	w.setGens(gens)
+	for i := range gens {
+		g := &gens[i]
+		for _, chunk := range g.Chunks {
+			for _, h := range chunk {
+				w.tab.insert(h, code(g.Number), w.age)
+			}
 		}
 		w.total += g.Count
 	}
+	if g := w.live(); g.Count > 0 { // its chunks as Claim makes them
+		g.Chunks = Chunks(slices.Concat(g.Chunks...))
+	}
+	runtime.KeepAlive(w)
+	return nil
+}
+
+// Chunks cuts a list of hashes as a generation has it.
+func Chunks(hashes []uint64) [][]uint64 {
+	out := make([][]uint64, 0, len(hashes)/chunkHashes+1)
+	for part := range slices.Chunk(hashes, chunkHashes) {
+		out = append(out, append(make([]uint64, 0, chunkHashes), part...))
+	}
+	return out
 }
 
 // Stats says how full the window is.
@@ -158,85 +223,9 @@ type Stats struct {
 // Stats returns the window's size and what it had to forget early.
 func (w *Window) Stats() Stats {
 	s := Stats{Hashes: w.total, Generations: len(w.gens), OldestStart: w.gens[0].Start, EarlyForgets: w.early}
-	for i := range w.slots {
-		s.Bytes += int64(9 * len(w.slots[i].keys))
-	}
+	s.Bytes = w.tab.bytes()
 	for i := range w.gens {
-		s.Bytes += int64(8 * cap(w.gens[i].Hashes))
+		s.Bytes += int64(8 * chunkHashes * len(w.gens[i].Chunks))
 	}
 	return s
-}
-
-// liveRange tells which generation bytes are remembered: newest and the span below it, modulo 256.
-type liveRange struct{ newest, span uint8 }
-
-func (r liveRange) has(gen uint8) bool { return r.newest-gen <= r.span }
-
-// slotTable is an open-addressing set with linear probing: nine bytes an entry. A key of 0 is an empty place.
-type slotTable struct {
-	keys []uint64
-	gens []uint8
-	used int // places taken, expired ones included
-}
-
-func nonZero(hash uint64) uint64 {
-	if hash == 0 {
-		return 1
-	}
-	return hash
-}
-
-func (t *slotTable) find(hash uint64, live liveRange) bool {
-	if len(t.keys) == 0 {
-		return false
-	}
-	hash = nonZero(hash)
-	mask := uint64(len(t.keys) - 1)
-	for i := hash & mask; t.keys[i] != 0; i = (i + 1) & mask {
-		if t.keys[i] == hash && live.has(t.gens[i]) {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *slotTable) insert(hash uint64, gen uint8, live liveRange) {
-	if 4*(t.used+1) > 3*len(t.keys) {
-		alive := 0
-		for i, k := range t.keys {
-			if k != 0 && live.has(t.gens[i]) {
-				alive++
-			}
-		}
-		size := max(16, len(t.keys))
-		for 2*(alive+1) > size {
-			size *= 2
-		}
-		t.rebuild(size, live)
-	}
-	t.place(nonZero(hash), gen)
-}
-
-func (t *slotTable) place(hash uint64, gen uint8) {
-	mask := uint64(len(t.keys) - 1)
-	i := hash & mask
-	for t.keys[i] != 0 {
-		i = (i + 1) & mask
-	}
-	t.keys[i], t.gens[i] = hash, gen
-	t.used++
-}
-
-// rebuild lays the live entries out anew in size places.
-func (t *slotTable) rebuild(size int, live liveRange) {
-	if size == 0 {
-		return
-	}
-	old := *t
-	*t = slotTable{keys: make([]uint64, size), gens: make([]uint8, size)}
-	for i, k := range old.keys {
-		if k != 0 && live.has(old.gens[i]) {
-			t.place(k, old.gens[i])
-		}
-	}
 }

@@ -55,7 +55,7 @@ func (s *State) Snapshot() *Snapshot {
 	out := &Snapshot{
 		lane: s.opt.Lane, seed: s.opt.Seed, pos: s.pos, lastExpiry: s.lastExpiry, clamped: s.clamped,
 		marks: make(map[journal.Incarnation]Mark, len(s.marks)), cut: s.cut,
-		unsealed: slices.Clone(s.unsealed), gens: slices.Clone(s.window.Generations()),
+		unsealed: slices.Clone(s.unsealed), gens: s.window.Generations(),
 		orders: s.orders.List(), minted: s.minted.Pages(), imports: s.imports.Pages(),
 	}
 	out.cut.Ends = slices.Clone(s.cut.Ends)
@@ -65,10 +65,12 @@ func (s *State) Snapshot() *Snapshot {
 }
 
 // partName names a part by what it is and by its content.
-func partName(kind string, number uint64, hashes []uint64) (string, []byte) {
-	body := make([]byte, 0, 8*len(hashes)+sha256.Size)
-	for _, h := range hashes {
-		body = binary.LittleEndian.AppendUint64(body, h)
+func partName(kind string, number uint64, size int, chunks ...[]uint64) (string, []byte) {
+	body := make([]byte, 0, 8*size+sha256.Size)
+	for _, hashes := range chunks {
+		for _, h := range hashes {
+			body = binary.LittleEndian.AppendUint64(body, h)
+		}
 	}
 	sum := sha256.Sum256(body)
 	return fmt.Sprintf("%s-%d-%x.part", kind, number, sum[:8]), append(body, sum[:]...)
@@ -128,7 +130,9 @@ func (s *Snapshot) encode(generationPart func(number uint32) string, orderParts 
 			continue
 		}
 		w.bytes(nil)
-		w.words(g.Hashes)
+		for _, c := range g.Chunks {
+			w.words(c)
+		}
 	}
 	w.u32(uint32(len(orderParts)))
 	for _, p := range orderParts {
@@ -271,17 +275,22 @@ func (s *State) decodeWindow(r *cursor.Reader, load func(string) ([]uint64, erro
 			if err != nil {
 				return err
 			}
-			g.Hashes = hashes
+			g.Chunks = [][]uint64{hashes}
 		} else {
-			g.Hashes = r.Words(g.Count)
+			g.Chunks = [][]uint64{r.Words(g.Count)}
 		}
-		if len(g.Hashes) != g.Count {
+		if len(g.Chunks[0]) != g.Count {
 			return fmt.Errorf("%w: generation %d is incomplete", ErrImage, g.Number)
 		}
 		gens = append(gens, g)
 	}
-	s.window.Restore(gens)
-	return r.Err
+	if r.Err != nil {
+		return r.Err
+	}
+	if err := s.window.Restore(gens); err != nil {
+		return fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	return nil
 }
 
 func (s *State) decodeOrders(r *cursor.Reader, load func(string) ([]uint64, error)) error {

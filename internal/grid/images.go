@@ -98,6 +98,9 @@ func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
 		return nil, fmt.Errorf("%w: position %d under the name of %d", ErrImage, st.pos.Seq, seq)
 	}
 	s.adopt(names)
+	for number := range s.parts {
+		st.window.Forget(number)
+	}
 	return st, nil
 }
 
@@ -129,7 +132,10 @@ func (s *imageStore) save(snap *Snapshot) error {
 		if _, ok := s.parts[g.Number]; ok {
 			continue
 		}
-		name, body := partName("gen", uint64(g.Number), g.Hashes)
+		if !g.Listed() {
+			return fmt.Errorf("%w: generation %d stands in no part", ErrImage, g.Number)
+		}
+		name, body := partName("gen", uint64(g.Number), g.Count, g.Chunks...)
 		if err := s.files.Write(filepath.Join(s.dir, name), body); err != nil {
 			return err
 		}
@@ -138,7 +144,7 @@ func (s *imageStore) save(snap *Snapshot) error {
 	}
 	for (len(s.orderParts)+1)*orderChunk <= len(snap.orders) {
 		n := len(s.orderParts)
-		name, body := partName("orders", uint64(n), snap.orders[n*orderChunk:(n+1)*orderChunk])
+		name, body := partName("orders", uint64(n), orderChunk, snap.orders[n*orderChunk:(n+1)*orderChunk])
 		if err := s.files.Write(filepath.Join(s.dir, name), body); err != nil {
 			return err
 		}

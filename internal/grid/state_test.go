@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -267,8 +268,8 @@ func encodeWithParts(snap *Snapshot, parts map[string][]uint64) []byte {
 	return snap.encode(func(number uint32) string {
 		for _, g := range snap.gens {
 			if g.Number == number {
-				name, _ := partName("gen", uint64(number), g.Hashes)
-				parts[name] = g.Hashes
+				name, _ := partName("gen", uint64(number), g.Count, g.Chunks...)
+				parts[name] = slices.Concat(g.Chunks...)
 				return name
 			}
 		}
