@@ -7,12 +7,16 @@ func Points() []string {
 		JournalFrozen, JournalBefore, JournalAfter, JournalTallies, GridFolded, FlushClosed, FlushBegun, FlushFenced,
 		FlushCells, FlushRows, FlushCommitted, CheckpointBefore, CheckpointAfter, CompactCommitted, ProjectBefore,
 		ImagePart, ImageBefore, ImageWritten, ImageRenamed, ImageClean, SealPersonal, SealMain, SegmentWritten,
-		TrimBefore, TrimAfter, ControlBefore, ControlAfter, MinterWritten, MinterRenamed,
+		TrimBefore, TrimAfter, ControlBefore, ControlAfter, MinterWritten, MinterRenamed, SpoolWritten, SpoolDrained,
+		SpoolRemoved,
 	}
 }
 
 // CommitUnanswered is where a COMMIT that was carried out can be reported as failed.
 const CommitUnanswered = "commit.unanswered"
+
+// LaneLimping is where a lane that works can be taken for one that does not, so that a click goes to the spool.
+const LaneLimping = "lane.limping"
 
 // The places, in the order of an event's life.
 const (
@@ -45,4 +49,7 @@ const (
 	ControlAfter     = "control.after"     // a control record is durable, it is not in force yet
 	MinterWritten    = "written.minter"    // the next minter number is synced, not renamed
 	MinterRenamed    = "renamed.minter"    // renamed, nothing was minted with it
+	SpoolWritten     = "spool.written"     // clicks are durable in the spool, nobody was told
+	SpoolDrained     = "spool.drained"     // a spooled batch is durable in the journal, the spool was not told
+	SpoolRemoved     = "spool.removed"     // a spool file is gone, its incarnation is not closed
 )

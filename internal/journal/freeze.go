@@ -16,11 +16,27 @@ const keepBatches = 3
 // takes only a full one; the open one had better go on growing. It returns nil when there is nothing to do.
 func (p *Producer) freeze(busy, tick bool) *frozen {
 	if busy {
-		if b := p.take(true); b != nil {
+		if b := p.takeUnless(p.strict > 0); b != nil {
 			return p.encode(b)
 		}
 		return nil
 	}
+	// What was spooled before this process began stands first in its log: log time has hardly moved since those events were
+	// accepted, so whatever a verdict needs is still remembered. Later the two take turns.
+	if p.strict > 0 || !p.drained {
+		if f := p.drain(); f != nil {
+			return f
+		}
+	}
+	p.drained = false
+	if f := p.own(tick); f != nil {
+		return f
+	}
+	return p.drain()
+}
+
+// own returns the lane's own next batch.
+func (p *Producer) own(tick bool) *frozen {
 	now := p.opt.Now().UnixMilli()
 	// A new process says first that the old one has ended, or just that it is here: that moves log time. While the
 	// journal is full only events, which have waiters, and ticks find out whether there is room again.
@@ -44,9 +60,20 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 		}
 		p.log.Error("tallies dropped", "err", err)
 	}
+	if p.heldFirst {
+		if f := p.heldAlone(); f != nil {
+			return f
+		}
+		p.heldFirst = false
+	}
 	if b := p.take(false); b != nil {
 		p.first = false
 		return p.encode(b)
+	}
+	if p.holds() {
+		if f := p.heldAlone(); f != nil {
+			return f
+		}
 	}
 	if tick || p.first {
 		return p.tick(now)
@@ -57,6 +84,14 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 func (p *Producer) tick(now int64) *frozen {
 	p.first = false
 	return &frozen{head: Header{Kind: KindTick, Received: now}, msg: AppendHeader(p.buffer())}
+}
+
+// takeUnless takes a full batch, unless own batches have to wait.
+func (p *Producer) takeUnless(later bool) *batch {
+	if later {
+		return nil
+	}
+	return p.take(true)
 }
 
 // take takes the oldest batch with events off the lane.

@@ -26,6 +26,8 @@ type ProducerOptions struct {
 	TickEvery        time.Duration    // idle time after which log time is moved; default 1 min
 	Now              func() time.Time // default time.Now
 	Random           io.Reader        // names incarnations; default crypto/rand
+	LimpAfter        time.Duration    // a batch in flight for longer makes the lane limp; default 250 ms
+	Backlog          Backlog          // nil: none
 	Log              *slog.Logger
 	Metrics          *Metrics   // nil: none
 	Stages           *stage.Set // nil: the append stage is not measured
@@ -53,9 +55,10 @@ type Producer struct {
 	pendingBytes  atomic.Int64
 
 	mu      sync.Mutex
-	open    *batch   // grows
-	full    []*batch // have reached their size and wait for run, oldest first
-	spare   []*batch // memory for the next ones
+	open    *batch     // grows
+	full    []*batch   // have reached their size and wait for run, oldest first
+	held    []*heldSet // can be withdrawn; the last one grows
+	spare   []*batch   // memory for the next ones
 	tallies map[tallyKey]int64
 	stopped error // set once: nothing is taken any more
 	broken  error // why run gave up
@@ -64,6 +67,8 @@ type Producer struct {
 	ending chan struct{} // closed by Stop
 	ended  chan struct{} // closed by run
 	begun  bool          // guarded by mu
+	flying atomic.Int64  // unix ns when the batch in flight was sent; 0: none is
+	jammed atomic.Bool   // refused, for everybody
 	ender  sync.Once
 	cancel context.CancelFunc // ends the attempts
 
@@ -78,6 +83,13 @@ type Producer struct {
 	refused bool  // the last attempt found the journal full
 	bufs    [][]byte
 	said    fullLog
+
+	joined    batch     // scratch of join
+	heldFirst bool      // held events did not fit behind a batch: the next one is theirs
+	drained   bool      // the last batch was the backlog's: now it is the lane's turn
+	strict    int       // batches of the backlog that go before everything else
+	probed    time.Time // when one was sent
+	again     []byte    // see planted.SpoolTwice
 }
 
 // frozen is a batch whose bytes are fixed but for header and checksum, which seal writes.
@@ -85,9 +97,11 @@ type frozen struct {
 	head    Header
 	msg     []byte
 	hash    Hash
-	of      *pending  // KindEvents, as the next three
-	charged int64     // against the queue limit
-	opened  time.Time // when its first event came
+	spooled bool       // of the backlog: its bytes and its place are fixed
+	of      *pending   // KindEvents, as the next four; nil if all its events were held
+	held    []*pending // held events that have joined it
+	charged int64      // against the queue limit
+	opened  time.Time  // when its first event came
 	waited  time.Duration
 	tallied []Tally // KindTallies: put back if they are not stored
 	closes  bool    // KindClosed: of the first in closing
@@ -113,6 +127,9 @@ func NewProducer(opt ProducerOptions) *Producer {
 	}
 	if opt.AppendTimeout == 0 {
 		opt.AppendTimeout = 5 * time.Second
+	}
+	if opt.LimpAfter == 0 {
+		opt.LimpAfter = 250 * time.Millisecond
 	}
 	if opt.TickEvery == 0 {
 		opt.TickEvery = time.Minute
@@ -165,6 +182,9 @@ func (p *Producer) begin(ctx context.Context) error {
 		p.ticked = p.opt.Now().UnixMilli() // there is no log time yet: the first message makes it
 	}
 	p.closing = append(p.closing, p.opt.Previous...)
+	if p.opt.Backlog != nil {
+		p.strict = p.opt.Backlog.Waiting()
+	}
 	if st.Last > 0 {
 		p.findPrevious(ctx)
 	}
@@ -180,20 +200,30 @@ func (p *Producer) begin(ctx context.Context) error {
 	return nil
 }
 
+// maxLookBack is how many batches of a backlog are passed over to find the last process. Behind more of them its
+// incarnation stays open: a few bytes of every image.
+const maxLookBack = 256
+
 // findPrevious puts the incarnation that wrote the last batch on the list of those to close.
 func (p *Producer) findPrevious(ctx context.Context) {
-	m, err := p.opt.Stream.Get(ctx, p.last)
-	if err != nil {
-		p.log.Warn("last batch is unreadable; its incarnation stays open", "seq", p.last, "err", err)
+	for seq := p.last; seq > 0 && p.last-seq < maxLookBack; seq-- {
+		m, err := p.opt.Stream.Get(ctx, seq)
+		if err != nil {
+			p.log.Warn("last batch is unreadable; its incarnation stays open", "seq", seq, "err", err)
+			return
+		}
+		h, _, err := Open(m.Data)
+		if err != nil {
+			p.log.Warn("last batch is damaged; its incarnation stays open", "seq", seq, "err", err)
+			return
+		}
+		if h.Spooled { // it ends when all of it is stored, not with the process that drained it
+			continue
+		}
+		if !slices.Contains(p.closing, h.Incarnation) {
+			p.closing = append(p.closing, h.Incarnation)
+		}
 		return
-	}
-	h, _, err := Open(m.Data)
-	if err != nil {
-		p.log.Warn("last batch is damaged; its incarnation stays open", "seq", p.last, "err", err)
-		return
-	}
-	if !slices.Contains(p.closing, h.Incarnation) {
-		p.closing = append(p.closing, h.Incarnation)
 	}
 }
 

@@ -26,8 +26,14 @@ func (p *Producer) launch(c *cycle) *frozen {
 	if c.flight != nil || c.next == nil {
 		return nil
 	}
-	p.seal(c.next)
+	if !c.next.spooled {
+		if c.next.head.Kind == KindEvents && len(c.next.held) == 0 {
+			p.join(c.next)
+		}
+		p.seal(c.next)
+	}
 	crash.Point(crash.JournalFrozen)
+	p.flying.Store(p.opt.Now().UnixNano())
 	c.flight, c.next, c.tick = c.next, nil, false
 	return c.flight
 }
@@ -35,6 +41,7 @@ func (p *Producer) launch(c *cycle) *frozen {
 // land takes the result of the batch in flight. After an error the lane has stopped and everybody who waits was told.
 func (p *Producer) land(life context.Context, c *cycle, r result) error {
 	c.flight, c.tick = nil, false
+	p.flying.Store(0)
 	err := p.resolve(life, r)
 	if err != nil {
 		p.fail(err, c.next)
@@ -53,6 +60,8 @@ func (p *Producer) run(life context.Context) {
 
 	idle := time.NewTimer(p.opt.TickEvery)
 	defer idle.Stop()
+	probe := time.NewTicker(probeEvery) // a full journal is asked again for the sake of the backlog
+	defer probe.Stop()
 	ending := p.ending
 	var c cycle
 	for {
@@ -65,6 +74,7 @@ func (p *Producer) run(life context.Context) {
 		}
 		select {
 		case <-p.wake:
+		case <-probe.C:
 		case <-idle.C:
 			c.tick = true
 		case <-ending:
@@ -147,7 +157,13 @@ func (p *Producer) resolve(life context.Context, r result) error {
 		if r.seq != p.last+1 {
 			r.err = fmt.Errorf("%w: appended after %d, stored as %d", ErrConflict, p.last, r.seq)
 		} else {
-			p.last, p.counter, p.prev, p.refused = r.seq, f.head.Counter, f.hash, false
+			p.last, p.refused = r.seq, false
+			p.jammed.Store(false)
+			if f.spooled {
+				p.storedSpooled(f)
+			} else {
+				p.counter, p.prev = f.head.Counter, f.hash
+			}
 			if f.head.Kind == KindTick || f.head.Kind == KindClosed {
 				p.ticked = f.sealed
 			}
@@ -184,8 +200,11 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	p.said.warn(p, f)
 	p.settle(f, 0, cause)
 	p.refused = true
-	if err := p.rename(); err != nil {
-		return fmt.Errorf("%w: %w", ErrStopped, err)
+	p.jammed.Store(true)
+	if !f.spooled { // what the backlog holds is sent again as it is
+		if err := p.rename(); err != nil {
+			return fmt.Errorf("%w: %w", ErrStopped, err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(life, p.opt.AppendTimeout)
 	defer cancel()
@@ -226,6 +245,11 @@ func (p *Producer) settle(f *frozen, seq uint64, err error) {
 		if !planted.Is(planted.AckEarly) {
 			f.of.finish(seq, err)
 		}
+	}
+	for _, of := range f.held {
+		of.finish(seq, err)
+	}
+	if f.charged > 0 {
 		p.release(int(f.head.Events), f.charged)
 	}
 	if len(p.bufs) < 3 {
@@ -242,12 +266,17 @@ func (p *Producer) fail(cause error, next *frozen) {
 	if p.stopped == nil {
 		p.stopped = cause
 	}
-	left := append(p.full, p.open)
-	p.full, p.open = nil, new(batch)
+	left, held := append(p.full, p.open), p.held
+	p.full, p.open, p.held = nil, new(batch), nil
 	p.open.reset(p.opt.Lane)
 	p.mu.Unlock()
 	if next != nil {
 		p.settle(next, 0, cause)
+	}
+	for _, s := range held {
+		s.of.unsent = true
+		s.of.finish(0, cause)
+		p.release(s.left, s.charged)
 	}
 	for _, b := range left {
 		b.of.finish(0, cause)

@@ -18,11 +18,12 @@ var ErrTooLarge = errors.New("event is too large")
 
 // pending is what the waiters of one batch share. Everything but done is written before done is closed and never after.
 type pending struct {
-	done  chan struct{}
-	err   error    // why the batch is not known to be durable; nil: it is
-	lane  int      // fixed from the start
-	seq   uint64   // the batch's place in the stream
-	first []uint32 // per group: the batch row of its first event
+	done   chan struct{}
+	err    error    // why the batch is not known to be durable; nil: it is
+	unsent bool     // the events were never part of a batch
+	lane   int      // fixed from the start
+	seq    uint64   // the batch's place in the stream
+	first  []uint32 // per group: the batch row of its first event
 }
 
 func newPending(lane int) *pending { return &pending{done: make(chan struct{}), lane: lane} }

@@ -21,4 +21,5 @@ const (
 	CommitRollback  = "commit-rollback"  // an error at COMMIT is taken for a rollback
 	OrderByClick    = "order-by-click"   // a conversion is routed by its click, not by its order
 	NoTenant        = "no-tenant"        // the key of a foreign id leaves the tenant out
+	SpoolTwice      = "spool-twice"      // what was spooled goes into the journal twice, the second time under a new name
 )

@@ -47,6 +47,7 @@ func layers() map[string]int {
 		"internal/ledger/duck": stores,
 		"internal/ledger/mem":  stores,
 		"internal/archive":     stores,
+		"internal/spool":       stores,
 		"internal/datadir":     stores,
 
 		"internal/control": core,
@@ -84,6 +85,7 @@ func sideways() map[string][]string {
 		"internal/ledger/duck": {"internal/ledger", "internal/journal"},               // an implementation knows its contract
 		"internal/ledger/mem":  {"internal/ledger", "internal/journal"},               // an implementation knows its contract
 		"internal/archive":     {"internal/journal"},                                  // sealed files hold batches
+		"internal/spool":       {"internal/journal"},                                  // its files hold batches
 		"internal/count":       {"internal/ledger"},                                   // cells are words of the ledger's contract, which has no code
 		"internal/dash":        {"internal/api"},                                      // one form of JSON answers and errors
 		"internal/ops":         {"internal/api"},                                      // one form of JSON answers and errors

@@ -1,0 +1,328 @@
+package spool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"milliard/internal/event"
+	"milliard/internal/journal"
+	"milliard/internal/spool"
+)
+
+func click(i int) *event.Event {
+	e := &event.Event{Space: event.Foreign, Foreign: fmt.Appendf(nil, "click-%d", i), Type: event.Click, Tenant: 1, N: event.One}
+	if i%2 == 0 {
+		e.Space, e.Foreign, e.ID = event.Minted, nil, event.NewMintedID(1_760_000_000_000, uint16(i), 1, uint64(i))
+	}
+	return e
+}
+
+func open(t *testing.T, dir string, edit func(*spool.Options)) *spool.Spool {
+	t.Helper()
+	opt := spool.Options{Dir: dir, Lanes: 1}
+	if edit != nil {
+		edit(&opt)
+	}
+	s, err := spool.Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// put spools one click in a batch of its own.
+func put(t *testing.T, s *spool.Spool, i int) {
+	t.Helper()
+	ticket, err := s.Lane(0).Add(click(i), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Lane(0).Commit()
+	if settled, err := ticket.Settled(); !settled || err != nil {
+		t.Fatalf("click %d: %v %v", i, settled, err)
+	}
+}
+
+// drain takes everything and checks that it is one chain per file. It returns the number of events and the incarnations
+// that have ended.
+func drain(t *testing.T, s *spool.Spool) (events int, ended []journal.Incarnation) {
+	t.Helper()
+	type mark struct {
+		counter uint64
+		hash    journal.Hash
+	}
+	marks := map[journal.Incarnation]mark{}
+	for {
+		msg, ok := s.Lane(0).Next()
+		if !ok {
+			return events, ended
+		}
+		h, _, err := journal.Open(msg)
+		if err != nil || !h.Spooled || h.Kind != journal.KindEvents {
+			t.Fatalf("%+v: %v", h, err)
+		}
+		if m := marks[h.Incarnation]; h.Counter != m.counter+1 || h.Prev != m.hash {
+			t.Fatalf("batch %d does not follow %d", h.Counter, m.counter)
+		}
+		marks[h.Incarnation] = mark{h.Counter, journal.HashOf(msg)}
+		events += int(h.Events)
+		if inc, done := s.Lane(0).Stored(); done {
+			ended = append(ended, inc)
+		}
+	}
+}
+
+func files(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "lane-0", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func TestWhatIsSpooledIsDrainedAndItsFileIsGone(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	put(t, s, 1)
+	put(t, s, 2)
+	if st := s.Status()[0]; st.Batches != 2 || st.Events != 2 || st.Bytes == 0 {
+		t.Errorf("%+v", st)
+	}
+	if n, ended := drain(t, s); n != 2 || len(ended) != 1 {
+		t.Errorf("%d events, %d ended", n, len(ended))
+	}
+	if left := files(t, dir); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	put(t, s, 3) // a new file, a new incarnation
+	if n, ended := drain(t, s); n != 1 || len(ended) != 1 {
+		t.Errorf("%d events, %d ended", n, len(ended))
+	}
+	if st := s.Status()[0]; st.Bytes != 0 || st.Files != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestAProcessDrainsWhatAnotherHasSpooled(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, func(o *spool.Options) { o.FileBytes = 600 })
+	for i := range 20 {
+		put(t, s, i)
+	}
+	if len(files(t, dir)) < 3 {
+		t.Fatalf("files: %v", files(t, dir))
+	}
+	first, _ := s.Lane(0).Next()
+	s.Lane(0).Stored() // nobody will know: the process ends
+	s = open(t, dir, nil)
+	again, _ := s.Lane(0).Next()
+	if string(first) != string(again) {
+		t.Error("the same batch has other bytes after a restart")
+	}
+	put(t, s, 20)
+	if n, _ := drain(t, s); n != 21 {
+		t.Errorf("%d events", n)
+	}
+	if left := files(t, dir); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestATornEndIsPassedOverAndADamageIsNot(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		spoil  func(b []byte) []byte
+		events int
+		left   int
+	}{
+		{"torn", func(b []byte) []byte { return b[:len(b)-3] }, 3, 0},
+		{"torn header", func(b []byte) []byte { return b[:20] }, 0, 0},
+		{"zeros at the end", func(b []byte) []byte { return append(b, make([]byte, 5000)...) }, 4, 0},
+		{"flipped in the second", func(b []byte) []byte { b[36+len(b[36:])/4+60] ^= 1; return b }, 1, 1},
+		{"flipped header", func(b []byte) []byte { b[9] ^= 1; return b }, 0, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, nil)
+			for i := range 4 {
+				put(t, s, 2*i)
+			}
+			path := files(t, dir)[0]
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, tc.spoil(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, dir, nil)
+			n, ended := drain(t, s)
+			if left := files(t, dir); n != tc.events || len(left) != tc.left || len(s.Status()[0].Damaged) != tc.left {
+				t.Errorf("%d events, left %v, damaged %v", n, left, s.Status()[0].Damaged)
+			}
+			if tc.left > 0 && len(ended) > 0 {
+				t.Error("the incarnation of a file that stays was ended")
+			}
+		})
+	}
+}
+
+// full is a disk whose files take so many bytes.
+type full struct {
+	spool.Disk
+	room int
+}
+
+func (d *full) Create(path string) (spool.Appender, error) {
+	a, err := d.Disk.Create(path)
+	return &fullFile{a, d}, err
+}
+
+type fullFile struct {
+	spool.Appender
+	d *full
+}
+
+var errNoRoom = errors.New("no space left on device")
+
+func (f *fullFile) Append(b []byte) error {
+	if f.d.room -= len(b); f.d.room < 0 {
+		return errNoRoom
+	}
+	return f.Appender.Append(b)
+}
+
+func TestAfterAFailedWriteNothingIsTaken(t *testing.T) {
+	s := open(t, t.TempDir(), func(o *spool.Options) { o.Disk = &full{Disk: spool.OS(), room: 500} })
+	put(t, s, 0)
+	for i := 1; ; i++ {
+		ticket, err := s.Lane(0).Add(click(i), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Lane(0).Commit() {
+			continue
+		}
+		if settled, err := ticket.Settled(); !settled || !errors.Is(err, spool.ErrBroken) || !errors.Is(err, errNoRoom) {
+			t.Fatalf("%v %v", settled, err)
+		}
+		break
+	}
+	if _, err := s.Lane(0).Add(click(0), 1); !errors.Is(err, spool.ErrBroken) {
+		t.Errorf("taken after a failed write: %v", err)
+	}
+	if !s.Slow(0) || s.Status()[0].Broken == nil {
+		t.Error("it does not say so")
+	}
+	if n, _ := drain(t, s); n == 0 {
+		t.Error("what is durable is not drained")
+	}
+}
+
+func TestTheSpoolIsBounded(t *testing.T) {
+	s := open(t, t.TempDir(), func(o *spool.Options) { o.MaxBytes = 2000 })
+	taken := 0
+	for i := range 100 {
+		ticket, err := s.Lane(0).Add(click(i), 1)
+		if err != nil {
+			if !errors.Is(err, spool.ErrFull) {
+				t.Fatal(err)
+			}
+			break
+		}
+		s.Lane(0).Commit()
+		if _, err := ticket.Settled(); err != nil {
+			t.Fatal(err)
+		}
+		taken++
+	}
+	if taken == 0 || taken == 100 {
+		t.Fatalf("%d taken", taken)
+	}
+	if n, _ := drain(t, s); n != taken {
+		t.Errorf("%d of %d drained", n, taken)
+	}
+	put(t, s, 1) // there is room again
+}
+
+func TestOneSyncForAllWhoWait(t *testing.T) {
+	s := open(t, t.TempDir(), nil)
+	woken := make(chan int, 100)
+	s.Start(func(lane int) { woken <- lane })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	errs := make(chan error, 50)
+	for i := range 50 {
+		go func() { errs <- s.Put(ctx, 0, click(i), 1) }()
+	}
+	for range 50 {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-woken
+	if st := s.Status()[0]; st.Events != 50 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestABackupHoldsTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	put(t, s, 1)
+	release := s.Hold()
+	if n, ended := drain(t, s); n != 1 || len(ended) != 0 || len(files(t, dir)) != 1 {
+		t.Errorf("%d events, %d ended, left %v", n, len(ended), files(t, dir))
+	}
+	release()
+	put(t, s, 2) // the file goes on
+	if _, ok := s.Lane(0).Next(); !ok {
+		t.Fatal("nothing to drain")
+	}
+	if _, done := s.Lane(0).Stored(); !done || len(files(t, dir)) != 0 {
+		t.Errorf("done %v, left %v", done, files(t, dir))
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	dir := f.TempDir()
+	s, err := spool.Open(spool.Options{Dir: dir, Lanes: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i := range 3 {
+		if _, err := s.Lane(0).Add(click(i), 1); err != nil {
+			f.Fatal(err)
+		}
+		s.Lane(0).Commit()
+	}
+	names, _ := filepath.Glob(filepath.Join(dir, "lane-0", "*"))
+	seed, err := os.ReadFile(names[0])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add(seed[:100])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got := spool.Parse("x", b)
+		for _, fr := range got.Frames {
+			if fr.At < 0 || fr.At+int64(fr.Bytes) > int64(len(b)) {
+				t.Fatalf("%+v", fr)
+			}
+		}
+		if got.Good > len(got.Frames) {
+			t.Fatal(got.Good)
+		}
+	})
+}
