@@ -212,6 +212,9 @@ func TestAnAcknowledgedGapIsSteppedOver(t *testing.T) {
 	b.mem().Delete(lost)
 	b.halts("missing inside")
 	b.gaps = []journal.Gap{{First: lost - 1, Last: lost}}
+	if err := os.Remove(b.lane.cfg.HaltFile); err != nil { // as a repair does
+		t.Fatal(err)
+	}
 	b.halts("a batch is missing")
 	m, err := b.stream.Get(t.Context(), resume)
 	if err != nil {

@@ -25,6 +25,7 @@ type LaneConfig struct {
 	Archive       *archive.Archive
 	Files         durable.Files // where images are kept; nil: the disk
 	ImageDir      string
+	HaltFile      string // the mark that the lane's journal has lost something; empty: beside ImageDir
 	FlushInterval time.Duration
 	ImageInterval time.Duration // log time between images
 	ImageEvents   int64         // or events
@@ -85,6 +86,9 @@ const maxOpenEvents = 4_000_000
 func NewLane(cfg LaneConfig) (*Lane, error) {
 	if cfg.Files == nil {
 		cfg.Files = durable.Disk{}
+	}
+	if cfg.HaltFile == "" {
+		cfg.HaltFile = HaltFile(cfg.ImageDir)
 	}
 	images, err := openImages(cfg.Files, cfg.ImageDir, cfg.Log)
 	if err != nil {

@@ -83,14 +83,17 @@ func (l *Lane) compare(ctx context.Context, stream journal.State, at *ledger.Pos
 	if planted.Is(planted.SkipOnGap) {
 		return nil
 	}
+	if err := l.marked(); err != nil {
+		return err
+	}
 	if missing := journal.Missing(l.cfg.Gaps, stream.First, stream.Last); stream.Deleted > missing || stream.Lost > missing {
-		return fmt.Errorf("%w: %d messages are missing inside the journal, %d are reported lost", ErrHalt, stream.Deleted, stream.Lost)
+		return l.lost("%d messages are missing inside the journal, %d are reported lost", stream.Deleted, stream.Lost)
 	}
 	if stream.Last < at.Seq {
-		return fmt.Errorf("%w: the journal ends at %d, the ledger has counted to %d", ErrHalt, stream.Last, at.Seq)
+		return l.lost("the journal ends at %d, the ledger has counted to %d", stream.Last, at.Seq)
 	}
 	if stream.Last < sealed {
-		return fmt.Errorf("%w: the journal ends at %d, the archive is sealed to %d", ErrHalt, stream.Last, sealed)
+		return l.lost("the journal ends at %d, the archive is sealed to %d", stream.Last, sealed)
 	}
 	if next := journal.Behind(l.cfg.Gaps, sealed+1); stream.Last > 0 && stream.First > next {
 		return fmt.Errorf("%w: batches %d to %d stand neither in the journal nor in the archive", ErrHalt, next, stream.First-1)
@@ -153,11 +156,11 @@ func (l *Lane) watch(ctx context.Context) error {
 	case stream.ID != id:
 		return fmt.Errorf("%w: the journal stream was %s and is %s", ErrHalt, id, stream.ID)
 	case stream.Deleted > missing || stream.Lost > missing:
-		return fmt.Errorf("%w: %d messages are missing inside the journal, %d are reported lost", ErrHalt, stream.Deleted, stream.Lost)
+		return l.lost("%d messages are missing inside the journal, %d are reported lost", stream.Deleted, stream.Lost)
 	case stream.Last < last:
-		return fmt.Errorf("%w: the journal ended at %d and now ends at %d", ErrHalt, last, stream.Last)
+		return l.lost("the journal ended at %d and now ends at %d", last, stream.Last)
 	case stream.First > first && stream.Last >= stream.First:
-		return fmt.Errorf("%w: the journal begins at %d and was trimmed below %d only", ErrHalt, stream.First, first)
+		return l.lost("the journal begins at %d and was trimmed below %d only", stream.First, first)
 	}
 	return nil
 }

@@ -127,7 +127,8 @@ func (s *State) Count() {
 
 // Fold folds the next message of the lane. Any error wraps ErrHalt.
 func (s *State) Fold(m *journal.Message) error {
-	if m.Seq != s.pos.Seq+1 && !s.skip(m.Seq) && !planted.Is(planted.SkipOnGap) {
+	gap := m.Seq != s.pos.Seq+1
+	if gap && journal.Behind(s.opt.Gaps, s.pos.Seq+1) != m.Seq && !planted.Is(planted.SkipOnGap) {
 		return fmt.Errorf("%w: sequence %d follows %d", ErrHalt, m.Seq, s.pos.Seq)
 	}
 	h, body, err := journal.Open(m.Data)
@@ -141,6 +142,9 @@ func (s *State) Fold(m *journal.Message) error {
 	repeat, err := s.checkChain(m.Seq, &h, hash)
 	if err != nil {
 		return fmt.Errorf("%w: sequence %d: %w", ErrHalt, m.Seq, err)
+	}
+	if gap { // only now: a lane that halts stands before the gap
+		s.skip(m.Seq)
 	}
 	s.stamp = m.Stamp / int64(time.Millisecond)
 	s.advance(s.stamp, h.Kind)
@@ -173,17 +177,13 @@ func (s *State) FoldAgain(m *journal.Message, recorded []byte) error {
 	return err
 }
 
-// skip steps over an acknowledged gap that lies right before seq, and says whether there is one. The segment that was
-// growing ends before it.
-func (s *State) skip(seq uint64) bool {
-	next := s.pos.Seq + 1
-	behind := journal.Behind(s.opt.Gaps, next)
-	if behind == next || behind != seq {
-		return false
+// skip steps over an acknowledged gap that lies right before seq. The segment that was growing ends before it.
+func (s *State) skip(seq uint64) {
+	if s.pos.Seq+1 == seq || journal.Behind(s.opt.Gaps, s.pos.Seq+1) != seq {
+		return
 	}
-	s.cut.end(next-1, seq, s.sealed)
+	s.cut.end(s.pos.Seq, seq, s.sealed)
 	s.pos.Seq, s.pos.Hash = seq-1, journal.Hash{}
-	return true
 }
 
 // resumes says whether a repair has foreseen that an incarnation goes on behind a gap with this batch.

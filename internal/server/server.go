@@ -220,6 +220,7 @@ func (s *Server) startGrid(ctx context.Context) error {
 		configs = append(configs, grid.LaneConfig{
 			Options: s.gridOptions(lane),
 			Stream:  stream, Ledger: s.ledger, Archive: s.archive, ImageDir: s.dir.Join("images", name),
+			HaltFile:      s.dir.Join(grid.HaltFile(name)),
 			FlushInterval: s.cfg.FlushInterval, ImageInterval: s.cfg.ImageInterval, ImageEvents: 20_000_000,
 			TrimInterval: s.cfg.TrimInterval, Log: s.log, Metrics: metrics,
 			Own:   s.stages.New(stage.Own, name, 1),

@@ -1,10 +1,13 @@
 package upkeep
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,7 +35,7 @@ type Plan struct {
 
 // Action is one thing that a repair does.
 type Action struct {
-	Kind string `json:"kind"` // restore_segment, remove_images, acknowledge_gap, rebuild_journal, rebuild_ledger
+	Kind string `json:"kind"` // restore_segment, remove_image, acknowledge_gap, rebuild_journal, rebuild_ledger, release_lane
 	Lane int    `json:"lane"` // -1: all
 	Text string `json:"text"`
 
@@ -49,6 +52,7 @@ const (
 	acknowledge    = "acknowledge_gap"
 	rebuildJournal = "rebuild_journal"
 	rebuildLedger  = "rebuild_ledger"
+	releaseLane    = "release_lane"
 )
 
 // laneRepair is what is known of one lane.
@@ -91,7 +95,7 @@ func (d *Dir) PlanRepair(ctx context.Context, backup string) (*Plan, error) {
 }
 
 func rank(kind string) int {
-	return slices.Index([]string{restoreSegment, removeImage, acknowledge, rebuildJournal, rebuildLedger}, kind)
+	return slices.Index([]string{restoreSegment, removeImage, acknowledge, rebuildJournal, rebuildLedger, releaseLane}, kind)
 }
 
 func (p *Plan) do(a Action, format string, args ...any) {
@@ -140,6 +144,20 @@ func (p *Plan) lane(ctx context.Context, n int, backup string) error {
 		}
 	}
 	p.lanes = append(p.lanes, l)
+	return p.release(n)
+}
+
+// release plans to let a lane go on that has marked its halt: what its journal has lost cannot always be seen any more.
+func (p *Plan) release(n int) error {
+	name := grid.HaltFile(p.dir.Streams[n].Name())
+	why, err := os.ReadFile(p.dir.Join(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.do(Action{Kind: releaseLane, Lane: n, file: name}, "let lane %d go on, which is halted because of this: %s", n, bytes.TrimSpace(why))
 	return nil
 }
 

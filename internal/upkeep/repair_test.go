@@ -1,6 +1,9 @@
 package upkeep_test
 
 import (
+	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"milliard/internal/testkit"
 	"milliard/internal/upkeep"
 	"milliard/internal/verify"
 )
@@ -101,6 +105,7 @@ func TestRepair(t *testing.T) {
 		}, backup, []string{"restore_segment", "rebuild_ledger"}, false},
 		"a bit before a crash":               {func(k *kit) { k.flip(k.lastBlock(), 0.9); k.dropIndex() }, "", []string{"acknowledge_gap", "rebuild_journal", "rebuild_ledger"}, true},
 		"a torn tail":                        {func(k *kit) { k.truncate(k.lastBlock(), 3000); k.dropIndex() }, "", nil, true},
+		"a lane that has marked its halt":    {func(k *kit) { k.mark("1 is reported lost") }, "", []string{"release_lane"}, false},
 		"a torn tail that the summary hides": {func(k *kit) { k.truncate(k.lastBlock(), 3000) }, "", nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,6 +170,25 @@ func (k *kit) removeAll(prefix string) {
 	for _, f := range k.files(prefix + "*") {
 		k.remove(f)
 	}
+}
+
+// mark leaves what a lane leaves that has seen a loss; a start must halt it.
+func (k *kit) mark(why string) {
+	k.t.Helper()
+	if err := os.WriteFile(filepath.Join(k.dir, "lane-0.halted"), []byte(why+"\n"), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+	k.start()
+	testkit.Eventually(k.t, 20*time.Second, "the lane is halted", func() bool {
+		resp, err := http.Get(k.s.AdminURL() + "/readyz?part=all") //nolint:noctx // it answers at once
+		if err != nil {
+			return false
+		}
+		body, err := io.ReadAll(resp.Body)
+		return errors.Join(err, resp.Body.Close()) == nil &&
+			strings.Contains(string(body), "lane halted: since an earlier start, until a repair: "+why)
+	})
+	_ = k.s.Stop(k.t.Context()) // it says that a lane is halted
 }
 
 func (k *kit) overwrite(name string) {

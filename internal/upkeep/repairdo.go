@@ -63,6 +63,14 @@ func (p *Plan) Repair(ctx context.Context, by Audit, say func(what string)) (*ve
 			return nil, fmt.Errorf("repair ledger: %w", err)
 		}
 	}
+	for _, a := range p.Actions { // last: a repair that broke off must be done again before the lane counts
+		if a.Kind == releaseLane {
+			say(a.Text)
+			if err := p.replace(&a); err != nil {
+				return nil, fmt.Errorf("repair: %s: %w", a.Kind, err)
+			}
+		}
+	}
 	say("verify")
 	return p.dir.Verify(ctx, nil)
 }
@@ -76,9 +84,9 @@ func (p *Plan) has(kind string) bool {
 	return false
 }
 
-// replace restores a segment or removes an image.
+// replace restores a segment, or removes an image or a mark.
 func (p *Plan) replace(a *Action) error {
-	if a.Kind == removeImage {
+	if a.Kind == removeImage || a.Kind == releaseLane {
 		path := p.dir.Join(a.file)
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
