@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"milliard/internal/crash"
-	"milliard/internal/event"
 	"milliard/internal/ledger"
 	"milliard/internal/planted"
 )
@@ -295,5 +294,3 @@ func text[S ~string | ~[]byte](s S) string {
 	}
 	return b.String()
 }
-
-func country(c event.Country) string { return text(c.String()) }

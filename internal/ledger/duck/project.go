@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	duckdb "github.com/duckdb/duckdb-go/v2"
+
 	"milliard/internal/catalog"
 	"milliard/internal/crash"
 	"milliard/internal/ledger"
@@ -299,4 +301,32 @@ func redact(raw json.RawMessage) string {
 		return ""
 	}
 	return text(out)
+}
+
+// appendRows hands n rows to the driver's appender, which is slow and takes anything. The values of a row are copied before the next one is asked for.
+func appendRows(conn *sql.Conn, table string, n int, row func(i int) []driver.Value) error {
+	if n == 0 {
+		return nil
+	}
+	err := conn.Raw(func(raw any) error {
+		dc, ok := raw.(driver.Conn)
+		if !ok {
+			return errors.New("no driver connection")
+		}
+		a, err := duckdb.NewAppenderFromConn(dc, "main", table)
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			if err = a.AppendRow(row(i)...); err != nil {
+				// What Close would still hand over is rolled back with the transaction.
+				return errors.Join(err, a.Close())
+			}
+		}
+		return a.Close()
+	})
+	if err != nil {
+		return fmt.Errorf("append to %s: %w", table, err)
+	}
+	return nil
 }

@@ -2,11 +2,6 @@ package duck
 
 import (
 	"database/sql"
-	"database/sql/driver"
-	"errors"
-	"fmt"
-
-	duckdb "github.com/duckdb/duckdb-go/v2"
 
 	"milliard/internal/crash"
 	"milliard/internal/event"
@@ -16,40 +11,25 @@ import (
 // appendGeneration writes the rows of g inside the transaction that conn is in.
 func appendGeneration(conn *sql.Conn, g *ledger.Generation) error {
 	lane, flush := int32(g.Lane), g.To.Flush
-	var row []driver.Value
-	cell := func(c *ledger.Cell) []driver.Value {
-		row = append(row[:0], lane, flush)
-		return appendCell(row, &c.Key, &c.Value)
-	}
-	steps := []func() error{
+	for _, step := range []func() error{
+		func() error { return appendCells(conn, "cells", g.Cells, lane, flush) },
+		func() error { return appendCells(conn, "moved_15m", g.Moved, lane, flush) },
+		func() error { return appendValues(conn, g.Rollups, lane, flush) },
+		func() error { return appendClicks(conn, g.Clicks, lane, flush) },
+		func() error { return appendSales(conn, g.Sales, lane, flush) },
 		func() error {
-			return appendRows(conn, "cells", len(g.Cells), func(i int) []driver.Value { return cell(&g.Cells[i]) })
-		},
-		func() error {
-			return appendRows(conn, "moved_15m", len(g.Moved), func(i int) []driver.Value { return cell(&g.Moved[i]) })
-		},
-		func() error {
-			return appendRows(conn, "values_15m", len(g.Rollups), func(i int) []driver.Value {
-				r := &g.Rollups[i]
-				row = append(row[:0], uint8(r.Dim), text(r.DimValue), lane, flush)
-				row = appendCell(row, &r.Key, &r.Value)
-				return row
+			return appendColumns(conn, "tallies", len(g.Tallies), func(c *chunk, first int) {
+				rows := g.Tallies[first:]
+				same(c, lane)
+				same(c, flush)
+				numbers(c, func(i int) int64 { return rows[i].Minute })
+				numbers(c, func(i int) event.TenantID { return rows[i].Tenant })
+				texts(c, func(i int) string { return rows[i].Door })
+				texts(c, func(i int) string { return rows[i].Reason })
+				numbers(c, func(i int) int64 { return rows[i].N })
 			})
 		},
-		func() error {
-			return appendRows(conn, "clicks", len(g.Clicks), func(i int) []driver.Value { return clickRow(lane, flush, &g.Clicks[i]) })
-		},
-		func() error {
-			return appendRows(conn, "sales", len(g.Sales), func(i int) []driver.Value { return saleRow(lane, flush, &g.Sales[i]) })
-		},
-		func() error {
-			return appendRows(conn, "tallies", len(g.Tallies), func(i int) []driver.Value {
-				t := &g.Tallies[i]
-				return []driver.Value{lane, flush, t.Minute, uint16(t.Tenant), text(t.Door), text(t.Reason), t.N}
-			})
-		},
-	}
-	for _, step := range steps {
+	} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -58,59 +38,93 @@ func appendGeneration(conn *sql.Conn, g *ledger.Generation) error {
 	return nil
 }
 
-// appendRows hands n rows to the engine in chunks. The values of a row are copied before the next one is asked for.
-func appendRows(conn *sql.Conn, table string, n int, row func(i int) []driver.Value) error {
-	if n == 0 {
-		return nil
-	}
-	err := conn.Raw(func(raw any) error {
-		dc, ok := raw.(driver.Conn)
-		if !ok {
-			return errors.New("no driver connection")
-		}
-		a, err := duckdb.NewAppenderFromConn(dc, "main", table)
-		if err != nil {
-			return err
-		}
-		for i := range n {
-			if err = a.AppendRow(row(i)...); err != nil {
-				// What Close would still hand over is rolled back with the transaction.
-				return errors.Join(err, a.Close())
-			}
-		}
-		return a.Close()
+func appendCells(conn *sql.Conn, table string, cells []ledger.Cell, lane int32, flush uint64) error {
+	return appendColumns(conn, table, len(cells), func(c *chunk, first int) {
+		rows := cells[first:]
+		same(c, lane)
+		same(c, flush)
+		keys(c, func(i int) *ledger.Key { return &rows[i].Key })
+		sums(c, func(i int) *ledger.Value { return &rows[i].Value })
 	})
-	if err != nil {
-		return fmt.Errorf("append to %s: %w", table, err)
-	}
-	return nil
 }
 
-func appendCell(row []driver.Value, k *ledger.Key, v *ledger.Value) []driver.Value {
-	return append(row, k.Bucket, uint16(k.Tenant), uint16(k.Type), uint16(k.Goal), uint8(k.Class), uint32(k.Campaign),
-		uint32(k.Banner), uint32(k.Affiliate), uint32(k.Revenue), uint32(k.Payout), int64(v.N), int64(v.Amount), v.Events)
+func appendValues(conn *sql.Conn, rollups []ledger.RollupCell, lane int32, flush uint64) error {
+	return appendColumns(conn, "values_15m", len(rollups), func(c *chunk, first int) {
+		rows := rollups[first:]
+		numbers(c, func(i int) ledger.Dimension { return rows[i].Dim })
+		texts(c, func(i int) string { return rows[i].DimValue })
+		same(c, lane)
+		same(c, flush)
+		keys(c, func(i int) *ledger.Key { return &rows[i].Key })
+		sums(c, func(i int) *ledger.Value { return &rows[i].Value })
+	})
 }
 
-func clickRow(lane int32, flush uint64, c *ledger.ClickRow) []driver.Value {
-	return []driver.Value{
-		lane, flush, c.Seq, c.Row, uuid(c.ClickID), text(c.EventID), c.Time, c.Received, uint16(c.Tenant),
-		uint32(c.Campaign), uint32(c.Banner), uint32(c.Affiliate), uint8(c.Class), country(c.Country), c.Device.String(),
-		text(c.Subs),
-	}
+func keys(c *chunk, at func(i int) *ledger.Key) {
+	numbers(c, func(i int) int32 { return at(i).Bucket })
+	numbers(c, func(i int) event.TenantID { return at(i).Tenant })
+	numbers(c, func(i int) event.Type { return at(i).Type })
+	numbers(c, func(i int) event.GoalID { return at(i).Goal })
+	numbers(c, func(i int) event.Class { return at(i).Class })
+	numbers(c, func(i int) event.CampaignID { return at(i).Campaign })
+	numbers(c, func(i int) event.BannerID { return at(i).Banner })
+	numbers(c, func(i int) event.AffiliateID { return at(i).Affiliate })
+	numbers(c, func(i int) event.PriceID { return at(i).Revenue })
+	numbers(c, func(i int) event.PriceID { return at(i).Payout })
 }
 
-func saleRow(lane int32, flush uint64, s *ledger.SaleRow) []driver.Value {
-	return []driver.Value{
-		lane, flush, s.Seq, s.Row, text(s.EventID), text(s.Order), uuid(s.ClickID), s.ClickTime, s.Time, s.Received,
-		uint16(s.Tenant), uint32(s.Advertiser), uint32(s.Campaign), uint32(s.Banner), uint32(s.Affiliate), uint16(s.Goal),
-		uint8(s.Class), uint32(s.Revenue), uint32(s.Payout), int64(s.N), int64(s.Amount), text(s.Subs),
-	}
+func sums(c *chunk, at func(i int) *ledger.Value) {
+	numbers(c, func(i int) event.Micros { return at(i).N })
+	numbers(c, func(i int) event.Micros { return at(i).Amount })
+	numbers(c, func(i int) int64 { return at(i).Events })
 }
 
-// uuid returns the id for a UUID column, NULL when there is none.
-func uuid(id event.MintedID) driver.Value {
-	if id.IsZero() {
-		return nil
-	}
-	return duckdb.UUID(id.Bytes())
+func appendClicks(conn *sql.Conn, clicks []ledger.ClickRow, lane int32, flush uint64) error {
+	return appendColumns(conn, "clicks", len(clicks), func(c *chunk, first int) {
+		rows := clicks[first:]
+		same(c, lane)
+		same(c, flush)
+		numbers(c, func(i int) uint64 { return rows[i].Seq })
+		numbers(c, func(i int) uint32 { return rows[i].Row })
+		uuids(c, func(i int) event.MintedID { return rows[i].ClickID })
+		texts(c, func(i int) string { return rows[i].EventID })
+		numbers(c, func(i int) int64 { return rows[i].Time })
+		numbers(c, func(i int) int64 { return rows[i].Received })
+		numbers(c, func(i int) event.TenantID { return rows[i].Tenant })
+		numbers(c, func(i int) event.CampaignID { return rows[i].Campaign })
+		numbers(c, func(i int) event.BannerID { return rows[i].Banner })
+		numbers(c, func(i int) event.AffiliateID { return rows[i].Affiliate })
+		numbers(c, func(i int) event.Class { return rows[i].Class })
+		texts(c, func(i int) string { return rows[i].Country.String() })
+		texts(c, func(i int) string { return rows[i].Device.String() })
+		texts(c, func(i int) string { return rows[i].Subs })
+	})
+}
+
+func appendSales(conn *sql.Conn, sales []ledger.SaleRow, lane int32, flush uint64) error {
+	return appendColumns(conn, "sales", len(sales), func(c *chunk, first int) {
+		rows := sales[first:]
+		same(c, lane)
+		same(c, flush)
+		numbers(c, func(i int) uint64 { return rows[i].Seq })
+		numbers(c, func(i int) uint32 { return rows[i].Row })
+		texts(c, func(i int) string { return rows[i].EventID })
+		texts(c, func(i int) string { return rows[i].Order })
+		uuids(c, func(i int) event.MintedID { return rows[i].ClickID })
+		numbers(c, func(i int) int64 { return rows[i].ClickTime })
+		numbers(c, func(i int) int64 { return rows[i].Time })
+		numbers(c, func(i int) int64 { return rows[i].Received })
+		numbers(c, func(i int) event.TenantID { return rows[i].Tenant })
+		numbers(c, func(i int) event.AdvertiserID { return rows[i].Advertiser })
+		numbers(c, func(i int) event.CampaignID { return rows[i].Campaign })
+		numbers(c, func(i int) event.BannerID { return rows[i].Banner })
+		numbers(c, func(i int) event.AffiliateID { return rows[i].Affiliate })
+		numbers(c, func(i int) event.GoalID { return rows[i].Goal })
+		numbers(c, func(i int) event.Class { return rows[i].Class })
+		numbers(c, func(i int) event.PriceID { return rows[i].Revenue })
+		numbers(c, func(i int) event.PriceID { return rows[i].Payout })
+		numbers(c, func(i int) event.Micros { return rows[i].N })
+		numbers(c, func(i int) event.Micros { return rows[i].Amount })
+		texts(c, func(i int) string { return rows[i].Subs })
+	})
 }
