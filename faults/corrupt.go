@@ -56,19 +56,21 @@ func runCorruption(ctx context.Context, b *bench, r *result) error {
 		return err
 	}
 	rnd := rand.New(rand.NewPCG(b.opt.seed, 5))
+	var parts []part
+	for _, d := range damages() {
+		parts = append(parts, part{d.name, d.quick, d.full, true})
+	}
+	want := b.plan(r, parts)
 	var plan []damage
 	for _, d := range damages() {
-		if b.opt.point != "" && b.opt.point != d.name {
-			continue
-		}
-		for range b.either(b.opt.each, d.quick, d.full) {
+		for range want[d.name] {
 			plan = append(plan, d)
 		}
 	}
 	rnd.Shuffle(len(plan), func(i, k int) { plan[i], plan[k] = plan[k], plan[i] })
 	const perSpecimen = 15
 	var wrong []error
-	for round := 0; len(plan) > 0; round++ {
+	for round := 0; len(plan) > 0 && !b.expired(); round++ {
 		s, err := b.specimen(ctx, binary, round, rnd)
 		if err != nil {
 			return fmt.Errorf("make a directory to damage: %w", err)
@@ -81,6 +83,9 @@ func runCorruption(ctx context.Context, b *bench, r *result) error {
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			if b.planted != "" && !r.clean() {
+				return nil // the bug was noticed
 			}
 		}
 		plan = plan[n:]
@@ -164,9 +169,13 @@ func (b *bench) spoil(ctx context.Context, binary string, s *specimen, d damage,
 		r.Parts["nothing to damage"]++
 		return nil
 	}
-	r.N++
 	before := *r
 	end, err := b.outcome(ctx, binary, s, dir, i, r)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	r.N++
+	r.Done[d.name]++
 	r.Parts[end]++
 	if err == nil && r.Lost == before.Lost && r.Double == before.Double && r.Wrong == before.Wrong {
 		return nil
@@ -177,7 +186,7 @@ func (b *bench) spoil(ctx context.Context, binary string, s *specimen, d damage,
 	}
 	kept, _ := b.dir(fmt.Sprintf("bad%d", r.N)) // for looking at; without it there is only the message
 	_ = os.Rename(root, filepath.Join(kept, "trial"))
-	b.opt.keep = true
+	b.keepAll()
 	if err == nil {
 		err = errors.New("the numbers differ")
 	}

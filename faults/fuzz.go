@@ -5,41 +5,72 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
+	"sync"
+	"time"
 )
 
-// runFuzz is tier T0: every parser of what comes from outside, or from a disk, gets bytes that nobody would send.
+// Seconds for which each target is fuzzed.
+const (
+	quickFuzz = 15
+	fullFuzz  = 600
+)
+
+// runFuzz is tier T0: every parser of what comes from outside, or from a disk, gets bytes that nobody would send. Each
+// target has one worker, and as many run beside each other as there are processors.
 func runFuzz(ctx context.Context, b *bench, r *result) error {
-	span := "10m"
-	if b.opt.quick {
-		span = "15s"
-	}
-	if b.opt.cycles > 0 {
-		span = fmt.Sprintf("%ds", b.opt.cycles)
-	}
 	targets, err := fuzzTargets(ctx)
 	if err != nil {
 		return err
 	}
-	var failed []error
+	var parts []part
 	for _, t := range targets {
-		//nolint:gosec // the arguments are ours
-		cmd := exec.CommandContext(ctx, "go", "test", t.pkg, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", span, "-parallel", "2")
-		out, err := cmd.CombinedOutput()
-		if ctx.Err() != nil {
-			return ctx.Err()
+		parts = append(parts, part{t.name, quickFuzz, fullFuzz, false})
+	}
+	want := b.plan(r, parts)
+	var mu sync.Mutex
+	var failed []error
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, runtime.NumCPU())
+	for i, t := range targets {
+		seconds := want[t.name]
+		if !b.until.IsZero() { // an equal share of what is left
+			rounds := (len(targets) - i + cap(slots) - 1) / cap(slots)
+			seconds = min(seconds, int(time.Until(b.until).Seconds())/rounds)
 		}
-		if err != nil {
-			r.Wrong++
-			r.note("%s %s: %.300s", t.pkg, t.name, out)
-			failed = append(failed, fmt.Errorf("%s %s: %w", t.pkg, t.name, err))
+		if seconds <= 0 {
 			continue
 		}
-		r.N++
-		r.Parts[t.name] = execs(string(out))
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			out, err := t.run(ctx, seconds)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case ctx.Err() != nil:
+			case err != nil:
+				r.Wrong++
+				r.note("%s %s: %.300s", t.pkg, t.name, out)
+				failed = append(failed, fmt.Errorf("%s %s: %w", t.pkg, t.name, err))
+			default:
+				r.N++
+				r.Done[t.name] += seconds
+				r.Parts[t.name] = execs(out)
+			}
+		})
 	}
-	b.say("  %d targets, %s each", r.N, span)
-	return errors.Join(failed...)
+	wg.Wait()
+	b.say("  %d targets of %d", r.N, len(targets))
+	return errors.Join(append(failed, ctx.Err())...)
+}
+
+func (t fuzzTarget) run(ctx context.Context, seconds int) (string, error) {
+	//nolint:gosec // the arguments are ours
+	cmd := exec.CommandContext(ctx, "go", "test", t.pkg, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fmt.Sprintf("%ds", seconds), "-parallel", "1")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 type fuzzTarget struct{ pkg, name string }

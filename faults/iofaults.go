@@ -10,32 +10,53 @@ import (
 	"time"
 )
 
+// The parts of tier T4.
+const (
+	failingCalls = "failing calls"
+	storeLimit   = "store limit"
+	fullDisk     = "full disk"
+)
+
 // runIO is tier T4: every store meets write and sync errors, and full disks of three kinds.
 func runIO(ctx context.Context, b *bench, r *result) error {
-	binary, err := b.program(ctx)
-	if err != nil {
-		return err
-	}
-	rnd := rand.New(rand.NewPCG(b.opt.seed, 4))
 	if why := canTrace(); why != "" {
 		r.Skipped = why
 		return nil
 	}
-	if err := b.failingCalls(ctx, binary, b.sweep(), rnd, r); err != nil {
+	binary, err := b.program(ctx)
+	if err != nil {
 		return err
 	}
-	times := b.either(b.opt.each, 2, 50)
-	for i := range times {
-		if err := b.storeLimit(ctx, binary, i, rnd, r); err != nil {
-			return fmt.Errorf("store limit, time %d: %w", i, err)
-		}
+	sweep := b.sweep()
+	want := b.plan(r, []part{{failingCalls, len(sweep), len(sweep), false}, {storeLimit, 2, 50, true}, {fullDisk, 2, 50, true}})
+	rnd := rand.New(rand.NewPCG(b.opt.seed, 4))
+	var calls []step
+	first := b.done[r.Tier][failingCalls] // the sweep goes on where it was left
+	for i := range want[failingCalls] {
+		f := sweep[(first+i)%len(sweep)]
+		calls = append(calls, step{failingCalls, func(ctx context.Context, a *arena, r *result) (bool, error) {
+			met, err := a.fail(ctx, f, rnd, r)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", f, err)
+			}
+			return met, err
+		}, true})
 	}
-	for i := range times {
-		if err := b.fullDisk(ctx, binary, i, rnd, r); err != nil {
-			return fmt.Errorf("full disk, time %d: %w", i, err)
+	err = b.wear(ctx, series{"io", failuresPerDirectory, func(ctx context.Context, name string, round int) (*arena, error) {
+		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
+		if err == nil {
+			a.ask = true
 		}
+		return a, err
+	}}, calls, r)
+	if err != nil {
+		return err
 	}
-	return nil
+	err = b.singly(ctx, storeLimit, want[storeLimit], r, func(i int, r *result) (bool, error) { return b.storeLimit(ctx, binary, i, rnd, r) })
+	if err != nil {
+		return err
+	}
+	return b.singly(ctx, fullDisk, want[fullDisk], r, func(i int, r *result) (bool, error) { return b.fullDisk(ctx, binary, i, rnd, r) })
 }
 
 // failure is one injection: the n-th of these calls of a thread fails so.
@@ -58,9 +79,6 @@ func (b *bench) sweep() []failure {
 			ns = append(ns, n)
 		}
 	}
-	if b.opt.cycles > 0 {
-		ns = ns[:min(len(ns), b.opt.cycles)]
-	}
 	var out []failure
 	for i, n := range ns {
 		for k, f := range kinds {
@@ -75,56 +93,25 @@ func (b *bench) sweep() []failure {
 
 const failuresPerDirectory = 12
 
-func (b *bench) failingCalls(ctx context.Context, binary string, plan []failure, rnd *rand.Rand, r *result) error {
-	for round := 0; len(plan) > 0; round++ {
-		name := fmt.Sprintf("io%d", round)
-		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
-		if err != nil {
-			return err
-		}
-		a.ask = true
-		n := min(failuresPerDirectory, len(plan))
-		for _, f := range plan[:n] {
-			if err = a.fail(ctx, f, rnd, r); err != nil {
-				err = fmt.Errorf("%s: %w", f, err)
-				break
-			}
-		}
-		if err == nil {
-			err = a.finish(ctx, r)
-		}
-		if err != nil {
-			b.opt.keep = true
-			return errors.Join(fmt.Errorf("directory %s, seed %d: %w", name, b.opt.seed, err), a.p.kill())
-		}
-		plan = plan[n:]
-		b.say("  failing calls: %d to go, %d injected, acknowledged %d, lost %d, double %d, %v", len(plan), r.N, r.Acked, r.Lost, r.Double, r.Parts)
-		if _, err := b.dir(name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // fail runs the program once with one failure armed, until it has happened and a moment longer; then it is killed, or
 // stopped in order, which may fail.
-func (a *arena) fail(ctx context.Context, f failure, rnd *rand.Rand, r *result) error {
+func (a *arena) fail(ctx context.Context, f failure, rnd *rand.Rand, r *result) (met bool, err error) {
 	if !a.applied {
 		if err := a.start(ctx); err != nil {
-			return err
+			return false, err
 		}
 		if err := a.p.stop(); err != nil {
-			return err
+			return false, err
 		}
 	}
 	t := a.p.inject(filepath.Join(filepath.Dir(a.p.data), "strace.out"), f.calls, fmt.Sprintf("error=%s:when=%d", f.what, f.n))
 	defer func() { a.p.wrap = nil }()
 	if err := a.p.spawn(); err != nil {
-		return err
+		return false, err
 	}
 	began := time.Now()
 	if err := a.p.await(ctx, 4*time.Second, "/readyz?part=all"); err != nil && ctx.Err() != nil {
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	if a.p.cmd != nil {
 		flying, err := a.load(ctx, func() error {
@@ -141,18 +128,16 @@ func (a *arena) fail(ctx context.Context, f failure, rnd *rand.Rand, r *result) 
 			return a.end()
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 		r.Flying += int(flying)
 	}
 	hits := t.hits()
 	if len(hits) == 0 {
-		r.Parts["not reached"]++
-		return nil
+		return false, nil
 	}
-	r.N++
 	r.Parts[hits[0].where()]++
-	return a.failStop(hits, r)
+	return true, a.failStop(hits, r)
 }
 
 func exited(p *process) bool {
@@ -238,13 +223,13 @@ func (a *arena) lanes() int {
 
 // storeLimit fills the journal up to its own limit: refusals are clean, nothing is lost, and it works again as soon as
 // there is room.
-func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) error {
+func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) (met bool, err error) {
 	a, err := b.newArena(ctx, fmt.Sprintf("limit%d", i), binary, rnd.Uint64(), "--trim-interval", "1h", "--journal-bytes", "8388608")
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := a.start(ctx); err != nil {
-		return err
+		return false, err
 	}
 	a.ask = true
 	a.d.fat = 40 // longer ids, so that it fills quickly
@@ -262,8 +247,7 @@ func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.
 		err = fmt.Errorf("the limit was not reached in 20 s, %d acknowledged", a.d.acked.Load())
 	}
 	if err == nil {
-		r.N++
-		r.Parts["store limit"]++
+		met = true
 		a.p.extra = []string{"--journal-bytes", "268435456"}
 		if err = a.start(ctx); err == nil {
 			before := a.d.acked.Load()
@@ -273,34 +257,29 @@ func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.
 			}
 		}
 	}
-	if err == nil {
-		err = a.finish(ctx, r)
-	}
-	if err != nil {
-		b.opt.keep = true
-		return errors.Join(err, a.p.kill())
+	if err = a.conclude(ctx, r, err); err != nil {
+		return met, err
 	}
 	_, err = b.dir(fmt.Sprintf("limit%d", i))
-	return err
+	return met, err
 }
 
 // fullDisk lets the program run into a file system that is really full, makes room again, and restarts.
-func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) error {
+func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) (met bool, err error) {
 	name := fmt.Sprintf("full%d", i)
 	a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--journal-bytes", "1073741824", "--lanes", fmt.Sprint(1+i%2))
 	if err != nil {
-		return err
+		return false, err
 	}
 	disk := filepath.Dir(a.p.data)
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=24m"); err != nil {
-		r.Parts["tmpfs not mounted"]++
-		r.note("full disk not run: mount tmpfs: %v", err)
-		return nil
+		r.cannot(fullDisk, "tmpfs cannot be mounted: %v", err)
+		return false, nil
 	}
 	defer func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) }() // the directory is removed with it
 	a.p.log = filepath.Join(b.clients, name+".server.log")
 	if err := a.start(ctx); err != nil {
-		return err
+		return false, err
 	}
 	a.ask = true
 	a.d.fat = 40
@@ -322,23 +301,15 @@ func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Ra
 		err = fmt.Errorf("the disk was not full in 30 s, %d acknowledged", a.d.acked.Load())
 	}
 	if err == nil {
-		r.N++
-		r.Parts["full disk"]++
+		met = true
 		// First a start with the disk still full: it may fail, it must not spoil anything.
 		if err := a.p.start(ctx, 3*time.Second); err != nil {
 			r.Parts["start on a full disk refused or not ready"]++
 		}
 		if err := a.p.kill(); err != nil {
-			return err
+			return met, err
 		}
 		err = syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=512m")
 	}
-	if err == nil {
-		err = a.finish(ctx, r)
-	}
-	if err != nil {
-		b.opt.keep = true
-		return errors.Join(err, a.p.kill(), errors.New(a.p.tail()))
-	}
-	return nil
+	return met, a.conclude(ctx, r, err)
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"milliard/internal/crash"
@@ -15,33 +17,45 @@ import (
 // cyclesPerDirectory is how often one data directory is used before it is judged and a new one begins.
 const cyclesPerDirectory = 20
 
+// randomKills is the part of tier T2 whose instants are drawn.
+const randomKills = "random"
+
 // runKills is tier T2.
 func runKills(ctx context.Context, b *bench, r *result) error {
-	binary, err := b.program(ctx, "crashpoints")
-	if err != nil {
-		return err
-	}
-	plain, err := b.program(ctx)
-	if err != nil {
-		return err
-	}
-	rnd := rand.New(rand.NewPCG(b.opt.seed, 2))
-	random := b.either(b.opt.cycles, 40, 1000)
-	each := b.either(b.opt.each, 2, 50)
-	if err := b.randomKills(ctx, plain, random, rnd, r); err != nil {
-		return err
-	}
-	var plan []string
+	parts := []part{{randomKills, 40, 1000, false}}
 	for _, name := range crash.Points() {
-		if b.opt.point != "" && b.opt.point != name {
+		parts = append(parts, part{name, 2, 50, true})
+	}
+	want := b.plan(r, parts)
+	rnd := rand.New(rand.NewPCG(b.opt.seed, 2))
+	at := func(name string, _ int) step {
+		return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) { return true, a.killAt(ctx, name, rnd, r) }}
+	}
+	random := func(string, int) step {
+		return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) { return a.killSometime(ctx, rnd, r) }}
+	}
+	for _, s := range []struct {
+		tag, dirs string
+		steps     []step
+	}{
+		{"", "r", steps(parts[:1], want, random)},
+		{"crashpoints", "p", shuffled(steps(parts[1:], want, at), rnd)},
+	} {
+		if len(s.steps) == 0 {
 			continue
 		}
-		for range each {
-			plan = append(plan, name)
+		binary, err := b.program(ctx, strings.Fields(s.tag)...)
+		if err != nil {
+			return err
+		}
+		err = b.wear(ctx, series{s.dirs, cyclesPerDirectory, func(ctx context.Context, name string, round int) (*arena, error) {
+			return b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
+		}}, s.steps, r)
+		if err != nil {
+			return err
 		}
 	}
-	rnd.Shuffle(len(plan), func(i, k int) { plan[i], plan[k] = plan[k], plan[i] })
-	return b.placedKills(ctx, binary, plan, rnd, r)
+	return nil
 }
 
 // arena is one data directory with its process, its clients and their log.
@@ -52,7 +66,16 @@ type arena struct {
 	log     *clientLog
 	logPath string
 	applied bool
-	ask     bool // for the program's own count of redirects at risk: the tier makes the journal fail
+	ask     bool  // for the program's own count of redirects at risk: the tier makes the journal fail
+	disk    *disk // it lives on, if its power can be cut
+}
+
+// clean takes down what the directory stood on.
+func (a *arena) clean() error {
+	if a.disk == nil {
+		return nil
+	}
+	return errors.Join(a.disk.unmount(), os.Remove(a.disk.image))
 }
 
 func (b *bench) newArena(ctx context.Context, name, binary string, seed uint64, extra ...string) (*arena, error) {
@@ -136,102 +159,35 @@ func (a *arena) finish(ctx context.Context, r *result) error {
 	}
 	r.add(f)
 	if !f.clean() {
-		return fmt.Errorf("lost=%d double=%d wrong=%d, see the notes; log of the program: %s", f.Lost, f.Double, f.Wrong, a.p.log)
+		return fmt.Errorf("lost=%d double=%d wrong=%d, see the notes", f.Lost, f.Double, f.Wrong)
 	}
 	return nil
 }
 
-// randomKills kills at instants that nothing has chosen: most under load, some while starting or recovering.
-func (b *bench) randomKills(ctx context.Context, binary string, cycles int, rnd *rand.Rand, r *result) error {
-	for round := 0; r.Parts["random"] < cycles; round++ {
-		a, err := b.newArena(ctx, fmt.Sprintf("r%d", round), binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
-		if err != nil {
-			return err
+// killSometime kills at an instant that nothing has chosen: under load, and now and then before that while it starts.
+func (a *arena) killSometime(ctx context.Context, rnd *rand.Rand, r *result) (bool, error) {
+	if a.applied && rnd.IntN(6) == 0 { // while it starts: nothing is under way, so it is not counted
+		if err := a.p.spawn(); err != nil {
+			return false, err
 		}
-		err = a.kills(ctx, min(cyclesPerDirectory, cycles-r.Parts["random"]), rnd, r)
-		if err == nil {
-			err = a.finish(ctx, r)
+		pause(ctx, time.Duration(rnd.IntN(700))*time.Millisecond)
+		if err := a.p.kill(); err != nil {
+			return false, err
 		}
-		if err != nil {
-			b.opt.keep = true
-			return errors.Join(fmt.Errorf("directory r%d, seed %d: %w", round, b.opt.seed, err), a.p.kill())
-		}
-		b.say("  random: %d of %d kills, acknowledged %d, unknown %d of which kept %d, lost %d, double %d",
-			r.Parts["random"], cycles, r.Acked, r.Unknown, r.Kept, r.Lost, r.Double)
-		if _, err := b.dir(fmt.Sprintf("r%d", round)); err != nil {
-			return err
-		}
+		r.Parts["starting"]++
 	}
-	return nil
-}
-
-func (a *arena) kills(ctx context.Context, cycles int, rnd *rand.Rand, r *result) error {
-	for done := 0; done < cycles; {
-		if a.applied && rnd.IntN(6) == 0 { // while it starts: nothing is under way, so it is not counted
-			if err := a.p.spawn(); err != nil {
-				return err
-			}
-			pause(ctx, time.Duration(rnd.IntN(700))*time.Millisecond)
-			if err := a.p.kill(); err != nil {
-				return err
-			}
-			r.Parts["starting"]++
-		}
-		if err := a.start(ctx); err != nil {
-			return err
-		}
-		flying, err := a.load(ctx, func() error {
-			pause(ctx, time.Duration(30+rnd.IntN(800))*time.Millisecond)
-			return a.p.kill()
-		})
-		if err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		r.Flying += int(flying)
-		if flying == 0 {
-			r.Parts["idle"]++ // nothing was under way: not the fault that was meant
-			continue
-		}
-		r.N++
-		r.Parts["random"]++
-		done++
+	if err := a.start(ctx); err != nil {
+		return false, err
 	}
-	return nil
-}
-
-// placedKills kills at named places.
-func (b *bench) placedKills(ctx context.Context, binary string, plan []string, rnd *rand.Rand, r *result) error {
-	for round := 0; len(plan) > 0; round++ {
-		name := fmt.Sprintf("p%d", round)
-		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
-		if err != nil {
-			return err
-		}
-		n := min(cyclesPerDirectory, len(plan))
-		for _, point := range plan[:n] {
-			if err = a.killAt(ctx, point, rnd, r); err != nil {
-				err = fmt.Errorf("place %s: %w", point, err)
-				break
-			}
-		}
-		if err == nil {
-			err = a.finish(ctx, r)
-		}
-		if err != nil {
-			b.opt.keep = true
-			return errors.Join(fmt.Errorf("directory %s, seed %d: %w", name, b.opt.seed, err), a.p.kill())
-		}
-		plan = plan[n:]
-		b.say("  named places: %d to go, acknowledged %d, unknown %d of which kept %d, lost %d, double %d",
-			len(plan), r.Acked, r.Unknown, r.Kept, r.Lost, r.Double)
-		if _, err := b.dir(name); err != nil {
-			return err
-		}
+	flying, err := a.load(ctx, func() error {
+		pause(ctx, time.Duration(30+rnd.IntN(800))*time.Millisecond)
+		return a.p.kill()
+	})
+	r.Flying += int(flying)
+	if flying == 0 {
+		r.Parts["idle"]++ // nothing was under way: not the fault that was meant
 	}
-	return nil
+	return flying > 0, err
 }
 
 // often are the places that a busy program passes many times a second, so that a kill can wait for a later visit.
@@ -287,7 +243,5 @@ func (a *arena) killAt(ctx context.Context, point string, rnd *rand.Rand, r *res
 		}
 		r.Flying += int(flying)
 	}
-	r.N++
-	r.Parts[point]++
 	return nil
 }

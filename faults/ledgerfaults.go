@@ -15,7 +15,20 @@ import (
 	"milliard/internal/crash"
 )
 
-// runLedger is tier T9: the ledger fails, is slow, locked or full, and its COMMITs have no answer. The doors must go on.
+// The parts of tier T9: outages, and COMMITs whose end is not known.
+const (
+	ledgerLocked  = "locked"
+	ledgerSlow    = "slow"
+	ledgerFailing = "failing"
+	ledgerNoRoom  = "no room, said by the calls"
+	ledgerFull    = "disk full"
+	ledgerKilled  = "killed between the statements"
+	commitFails   = "commit fails"
+	commitUnknown = "commit carried out, answer lost"
+)
+
+// runLedger is tier T9: the ledger fails, is slow, locked or full, the program dies in the middle of a transaction, and
+// COMMITs have no answer. The doors must go on.
 func runLedger(ctx context.Context, b *bench, r *result) error {
 	if why := canTrace(); why != "" {
 		r.Skipped = why
@@ -26,95 +39,85 @@ func runLedger(ctx context.Context, b *bench, r *result) error {
 		return err
 	}
 	rnd := rand.New(rand.NewPCG(b.opt.seed, 9))
-	outages := b.either(b.opt.each, 10, 100)
-	commits := b.either(b.opt.cycles, 20, 200)
-	var plan []func(context.Context, *arena) error
-	for i := range outages {
-		switch i % 10 {
-		case 8: // as often as the others are worth: it needs a file system of its own
-		case 9:
-			plan = append(plan, func(ctx context.Context, a *arena) error { return a.lockedLedger(ctx, r) })
-		default:
-			what := []string{"error=EIO", "error=ENOSPC", "delay_enter=200000"}[i%3]
-			from := 1 + rnd.IntN(12)
-			when := fmt.Sprintf("%s:when=%d..%d", what, from, from+rnd.IntN(5)) // of each thread: some seconds
-			plan = append(plan, func(ctx context.Context, a *arena) error {
-				return a.ledgerTrouble(ctx, "outage", "fsync,fdatasync,pwrite64,write", when, rnd, r)
-			})
-		}
+	parts := []part{
+		{ledgerLocked, 2, 20, true},
+		{ledgerSlow, 2, 20, true},
+		{ledgerFailing, 2, 20, true},
+		{ledgerNoRoom, 1, 10, true},
+		{ledgerKilled, 2, 20, true},
+		{commitFails, 10, 100, false},
+		{commitUnknown, 10, 100, false},
+		{ledgerFull, 1, 10, true}, // on a directory of its own
 	}
-	for i := range commits {
-		if i%2 == 0 {
-			every := 2 + rnd.IntN(20)
-			plan = append(plan, func(ctx context.Context, a *arena) error { return a.commitsUnanswered(ctx, every, rnd, r) })
-			continue
-		}
-		when := fmt.Sprintf("error=EIO:when=%d", 1+rnd.IntN(10))
-		plan = append(plan, func(ctx context.Context, a *arena) error {
-			return a.ledgerTrouble(ctx, "commit without an answer", "fsync,fdatasync", when, rnd, r)
-		})
-	}
-	rnd.Shuffle(len(plan), func(i, k int) { plan[i], plan[k] = plan[k], plan[i] })
-	if err := b.ledgerPlan(ctx, binary, plan, rnd, r); err != nil {
-		return err
-	}
-	for i := range max(1, outages/10) {
-		if err := b.fullLedger(ctx, binary, i, rnd, r); err != nil {
-			return fmt.Errorf("full disk, time %d: %w", i, err)
-		}
-	}
-	return nil
-}
-
-func (b *bench) ledgerPlan(ctx context.Context, binary string, plan []func(context.Context, *arena) error, rnd *rand.Rand, r *result) error {
-	for round := 0; len(plan) > 0; round++ {
-		name := fmt.Sprintf("l%d", round)
+	want := b.plan(r, parts)
+	last := len(parts) - 1
+	plan := shuffled(steps(parts[:last], want, func(name string, i int) step { return ledgerStep(name, i, rnd) }), rnd)
+	err = b.wear(ctx, series{"l", failuresPerDirectory, func(ctx context.Context, name string, round int) (*arena, error) {
 		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		a.d.pause = 8 * time.Millisecond
-		n := min(failuresPerDirectory, len(plan))
-		if err = a.start(ctx); err == nil {
-			err = a.p.stop()
+		if err := a.start(ctx); err != nil {
+			return nil, errors.Join(err, a.p.kill())
 		}
-		for _, do := range plan[:n] {
-			if err == nil {
-				err = do(ctx, a)
-			}
-		}
-		if err == nil {
-			err = a.finish(ctx, r)
-		}
-		if err != nil {
-			b.opt.keep = true
-			return errors.Join(fmt.Errorf("directory %s, seed %d: %w", name, b.opt.seed, err), a.p.kill())
-		}
-		plan = plan[n:]
-		b.say("  ledger: %d to go, acknowledged %d, lost %d, double %d, %v", len(plan), r.Acked, r.Lost, r.Double, r.Parts)
-		if _, err := b.dir(name); err != nil {
-			return err
-		}
+		return a, a.p.stop()
+	}}, plan, r)
+	if err != nil {
+		return err
 	}
-	return nil
+	return b.singly(ctx, ledgerFull, want[ledgerFull], r, func(i int, r *result) (bool, error) { return b.fullLedger(ctx, binary, i, rnd, r) })
+}
+
+// ledgerStep is one fault of a part.
+func ledgerStep(name string, i int, rnd *rand.Rand) step {
+	const writes, syncs = "fsync,fdatasync,pwrite64,write", "fsync,fdatasync"
+	trouble := func(calls, what string, from, long int) step {
+		return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) {
+			n := 1 + rnd.IntN(from) // calls are counted for each thread
+			return a.ledgerTrouble(ctx, name, calls, fmt.Sprintf("%s:when=%d..%d", what, n, n+rnd.IntN(long)), rnd, r)
+		}}
+	}
+	switch name {
+	case ledgerSlow:
+		return trouble(writes, "delay_enter=200000", 12, 5)
+	case ledgerFailing:
+		return trouble(writes, "error=EIO", 12, 5)
+	case ledgerNoRoom:
+		return trouble(writes, "error=ENOSPC", 12, 5)
+	case commitFails:
+		return trouble(syncs, "error=EIO", 10, 1)
+	case commitUnknown:
+		return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) {
+			return true, a.commitsUnanswered(ctx, 2+rnd.IntN(20), rnd, r)
+		}}
+	case ledgerKilled:
+		places := []string{
+			crash.FlushCells, crash.FlushFenced, crash.FlushRows, crash.FlushBegun, crash.FlushCommitted, crash.CheckpointBefore,
+			crash.CheckpointAfter, crash.CompactCommitted,
+		}
+		return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) {
+			return true, a.killAt(ctx, places[i%len(places)], rnd, r)
+		}}
+	}
+	return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) { return true, a.lockedLedger(ctx, r) }}
 }
 
 // ledgerTrouble makes calls on the ledger's files fail or take long for a while. The doors must take events all along,
 // and afterwards the lanes must catch up by themselves. In half of the cycles the program is killed before that.
-func (a *arena) ledgerTrouble(ctx context.Context, part, calls, what string, rnd *rand.Rand, r *result) error {
+func (a *arena) ledgerTrouble(ctx context.Context, part, calls, what string, rnd *rand.Rand, r *result) (met bool, err error) {
 	ledger := filepath.Join(a.p.data, "ledger.duckdb")
 	t := a.p.inject(filepath.Join(filepath.Dir(a.p.data), "strace.out"), calls, what, ledger, ledger+".wal")
 	defer func() { a.p.wrap = nil }()
 	if err := a.p.spawn(); err != nil {
-		return err
+		return false, err
 	}
 	if err := a.p.await(ctx, 20*time.Second, "/readyz"); err != nil {
 		if errors.Is(err, errEnded) && len(t.hits()) > 0 { // it could not even open its ledger
-			r.N++
-			r.Parts[part+" at start"]++
-			return nil
+			r.Parts[part+", at start"]++
+			return true, nil
 		}
-		return err
+		return false, err
 	}
 	crash := rnd.IntN(2) == 0
 	var during int64
@@ -137,23 +140,20 @@ func (a *arena) ledgerTrouble(ctx context.Context, part, calls, what string, rnd
 	})
 	r.Flying += int(flying)
 	if err != nil {
-		return err
+		return false, err
 	}
 	hits := t.hits()
 	if len(hits) == 0 {
-		r.Parts["not reached"]++
-		return a.p.kill()
+		return false, a.p.kill()
 	}
-	r.N++
-	r.Parts[part]++
 	if during == 0 {
 		r.Wrong++
 		r.note("wrong: %s of the ledger: the doors took nothing", what)
 	}
 	if crash {
-		return nil
+		return true, nil
 	}
-	return a.heal(ctx)
+	return true, a.heal(ctx)
 }
 
 // commitsUnanswered reports every n-th COMMIT as failed although it was carried out.
@@ -175,8 +175,6 @@ func (a *arena) commitsUnanswered(ctx context.Context, every int, rnd *rand.Rand
 		err = a.p.stop()
 	}
 	r.Flying += int(flying)
-	r.N++
-	r.Parts["commit carried out, answer lost"]++
 	return err
 }
 
@@ -197,7 +195,6 @@ func (a *arena) lockedLedger(ctx context.Context, r *result) error {
 	if err := db.PingContext(ctx); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	r.N++
 	err = a.p.start(ctx, 10*time.Second)
 	switch {
 	case err == nil:
@@ -221,37 +218,37 @@ func (a *arena) lockedLedger(ctx context.Context, r *result) error {
 
 // fullLedger gives ledger, images and archive a small file system of their own and the journal a large one: when the
 // small one is full the doors go on.
-func (b *bench) fullLedger(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) error {
+func (b *bench) fullLedger(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) (met bool, err error) {
 	name := fmt.Sprintf("lfull%d", i)
 	a, err := b.newArena(ctx, name, binary, rnd.Uint64())
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := os.MkdirAll(a.p.data, 0o700); err != nil {
-		return err
+		return false, err
 	}
 	if err := syscall.Mount("tmpfs", a.p.data, "tmpfs", 0, "size=9m"); err != nil {
-		r.note("full disk of the ledger not run: mount tmpfs: %v", err)
-		return nil
+		r.cannot(ledgerFull, "tmpfs cannot be mounted: %v", err)
+		return false, nil
 	}
 	defer func() { _ = syscall.Unmount(a.p.data, syscall.MNT_DETACH) }() // the directory is removed with it
 	if err := a.start(ctx); err != nil {
-		return err
+		return false, err
 	}
 	// The journal is moved to the large disk.
 	if err := a.p.stop(); err != nil {
-		return err
+		return false, err
 	}
 	large := filepath.Join(filepath.Dir(a.p.data), "journal")
 	small := filepath.Join(a.p.data, "journal")
 	if err := os.CopyFS(large, os.DirFS(small)); err != nil {
-		return err
+		return false, err
 	}
 	if err := errors.Join(os.RemoveAll(small), os.Symlink(large, small)); err != nil {
-		return err
+		return false, err
 	}
 	if err := a.start(ctx); err != nil {
-		return err
+		return false, err
 	}
 	var during int64
 	full := false
@@ -271,8 +268,7 @@ func (b *bench) fullLedger(ctx context.Context, binary string, i int, rnd *rand.
 	})
 	r.Flying += int(flying)
 	if err == nil && full {
-		r.N++
-		r.Parts["full disk of the ledger"]++
+		met = true
 		if during == 0 {
 			r.Wrong++
 			r.note("wrong: the ledger's disk is full and the doors took nothing")
@@ -286,12 +282,5 @@ func (b *bench) fullLedger(ctx context.Context, binary string, i int, rnd *rand.
 	if err == nil && a.p.cmd != nil {
 		err = a.heal(ctx)
 	}
-	if err == nil {
-		err = a.finish(ctx, r)
-	}
-	if err != nil {
-		b.opt.keep = true
-		return errors.Join(err, errors.New(a.p.tail()), a.p.kill())
-	}
-	return nil
+	return met, a.conclude(ctx, r, err)
 }

@@ -2,9 +2,11 @@
 // child, sends it events as clients would, breaks something, starts it again, and compares the set of what was answered
 // with the log and with the counters. It shares with the program only the contracts by which the log is read.
 //
-//	go run ./faults quick          every tier, small (CI)
-//	go run ./faults full           every tier, as in the table of docs/faults.md
-//	go run ./faults t2 -cycles 40  one tier
+//	go run ./faults quick                       every tier, small (CI)
+//	go run ./faults full                        every tier, as in the table of docs/faults.md: what is not done yet
+//	go run ./faults full -for 30m -tiers t1,t2  a part of it
+//	go run ./faults t2 -cycles 40               one tier
+//	go run ./faults table                       only the table of docs/faults.md anew
 //
 // It ends in one line "faults: …" and with status 1 if anything was lost, counted twice or wrong.
 package main
@@ -18,7 +20,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -43,44 +48,64 @@ type options struct {
 	clients string
 	results string
 	tags    string
+	tiers   string
+	limit   time.Duration
 	keep    bool
 	quick   bool
+	fresh   bool
 }
 
-// bench is what every tier works with.
+// bench is what a tier works with. Tiers that run beside each other have one each and share what shared points to.
 type bench struct {
 	opt     options
-	out     io.Writer
 	began   time.Time
 	commit  string
-	work    string // data directories
-	clients string // clients' logs: another directory, another disk where there is one
-	results []*result
-	planted string // the bug that the program has
+	work    string                    // data directories
+	clients string                    // clients' logs: another directory, another disk where there is one
+	planted string                    // the bug that the program has
+	done    map[string]map[string]int // tier and part -> what earlier full runs have done
+	until   time.Time                 // when the tier must come to its end; zero: when it is done
+	*shared
+}
+
+// shared is common to all tiers of a run.
+type shared struct {
+	mu       sync.Mutex // guards out, results and the files of results
+	out      io.Writer
+	results  []*result
+	building sync.Mutex // guards built
+	built    map[string]string
+	keep     atomic.Bool
 }
 
 func (b *bench) say(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	_, _ = fmt.Fprintf(b.out, "%7.1fs %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// keepAll leaves the directories for somebody to look at.
+func (b *bench) keepAll() { b.keep.Store(true) }
+
 // tier is one kind of fault. It returns an error when it could not run to its end; what it found is in the result.
 type tier struct {
-	name  string
-	title string
-	run   func(ctx context.Context, b *bench, r *result) error
+	name   string
+	title  string
+	run    func(ctx context.Context, b *bench, r *result) error
+	beside bool // in a quick run it runs beside the tier before it: both mostly wait
 }
 
 func tiers() []tier {
 	return []tier{
-		{"t0", "fuzz of every parser", runFuzz},
-		{"t1", "seeded histories in virtual time", runSimulation},
-		{"t2", "kill -9 under load, at random instants and at every named place", runKills},
-		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts},
-		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO},
-		{"t5", "damaged, missing and older files of a stopped directory", runCorruption},
-		{"t9", "the ledger fails, is locked, slow or full; COMMITs without an answer", runLedger},
-		{"t10", "a disk with slow syncs, a ledger that stands still", runSlow},
-		{"t13", "planted bugs: each must be noticed by its tier", runPlanted},
+		{"t0", "fuzz of every parser", runFuzz, false},
+		{"t1", "seeded histories in virtual time", runSimulation, false},
+		{"t2", "kill -9 under load, at random instants and at every named place", runKills, false},
+		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts, true},
+		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO, false},
+		{"t5", "damaged, missing and older files of a stopped directory", runCorruption, true},
+		{"t9", "the ledger fails, is locked, slow or full; COMMITs without an answer", runLedger, false},
+		{"t10", "a disk with slow syncs, a ledger that stands still", runSlow, false},
+		{"t13", "planted bugs: each must be noticed by its tier", runPlanted, false},
 	}
 }
 
@@ -88,22 +113,28 @@ func faults(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 2 && args[0] == controlCommand {
 		return beControl(args[1])
 	}
-	b := &bench{out: out, began: time.Now()}
+	b := &bench{began: time.Now(), shared: &shared{out: out, built: map[string]string{}}}
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
-	flags.IntVar(&b.opt.cycles, "cycles", 0, "cycles of the tier; 0: as many as quick or full say, -1: none")
-	flags.IntVar(&b.opt.each, "each", 0, "cycles at each named place; 0: as quick or full say, -1: none")
-	flags.StringVar(&b.opt.point, "point", "", "t2: only this named place; t5: only this kind of damage; t13: only this bug")
+	flags.IntVar(&b.opt.cycles, "cycles", 0, "cycles of each part whose instant is drawn; 0: as many as quick or full say, -1: none")
+	flags.IntVar(&b.opt.each, "each", 0, "cycles of each part that is listed by name; 0: as quick or full say, -1: none")
+	flags.StringVar(&b.opt.point, "point", "", "only this part: a named place, a kind of damage, a target, a bug")
 	flags.Uint64Var(&b.opt.seed, "seed", uint64(time.Now().UnixNano()), "of what is random")
 	flags.StringVar(&b.opt.work, "work", os.TempDir(), "where data directories are made")
 	flags.StringVar(&b.opt.clients, "clients", "/dev/shm", "where clients' logs are kept: another disk than -work")
 	flags.StringVar(&b.opt.results, "results", "docs/faults", "directory of the results; empty: nothing is written")
 	flags.StringVar(&b.opt.tags, "tags", "", "further build tags of the program, for planted bugs")
+	flags.StringVar(&b.opt.tiers, "tiers", "", "only these, for example t2,t3")
+	flags.DurationVar(&b.opt.limit, "for", 0, "stop after this long with what was done; 0: when all is done")
 	flags.BoolVar(&b.opt.keep, "keep", false, "keep the working directories")
+	flags.BoolVar(&b.opt.fresh, "fresh", false, "full: what earlier commits have done does not count")
 	if len(args) == 0 {
 		return errors.New("which tier? quick, full, or one of " + names())
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
+	}
+	if args[0] == "table" {
+		return writeTable(b.opt.results)
 	}
 	chosen, err := choose(b, args[0])
 	if err != nil {
@@ -113,34 +144,61 @@ func faults(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer b.cleanUp()
-	var failures []error
-	for _, t := range chosen {
-		b.say("%s: %s", t.name, t.title)
-		r := newResult(b, t)
-		err := t.run(ctx, b, r)
-		r.Seconds = int(time.Since(r.began).Seconds())
-		b.results = append(b.results, r)
-		if err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", t.name, err))
-			r.Error = err.Error()
-		}
-		b.say("%s", r.line())
-		for _, n := range r.Notes {
-			b.say("  %s", n)
-		}
-		if err := r.save(b); err != nil {
-			failures = append(failures, err)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
+	err = b.all(ctx, chosen)
 	line, bad := b.summary()
 	_, _ = fmt.Fprintln(out, line)
 	if bad {
-		failures = append(failures, errors.New("the promise was broken, or a tier was not what it must be"))
+		err = errors.Join(err, errors.New("the promise was broken, or a tier was not what it must be"))
+	}
+	return err
+}
+
+// all runs the tiers, one after the other or, where both mostly wait and nobody measures times, two beside each other.
+func (b *bench) all(ctx context.Context, chosen []tier) error {
+	var failures []error
+	for len(chosen) > 0 && ctx.Err() == nil {
+		n := 1
+		for b.opt.quick && n < len(chosen) && chosen[n].beside {
+			n++
+		}
+		if b.opt.limit > 0 { // an equal share of what is left for each that is left
+			left := time.Until(b.began.Add(b.opt.limit))
+			if left <= 0 {
+				break
+			}
+			b.until = time.Now().Add(left / time.Duration(len(chosen)))
+		}
+		errs := make([]error, n)
+		var wg sync.WaitGroup
+		for i, t := range chosen[:n] {
+			own := *b
+			wg.Go(func() { errs[i] = own.one(ctx, t) })
+		}
+		wg.Wait()
+		failures = append(failures, errs...)
+		chosen = chosen[n:]
 	}
 	return errors.Join(failures...)
+}
+
+// one runs one tier and keeps what it has found. What was done before an interrupt or the end of the time counts.
+func (b *bench) one(ctx context.Context, t tier) error {
+	b.say("%s: %s", t.name, t.title)
+	r := newResult(b, t)
+	err := t.run(ctx, b, r)
+	r.Seconds = int(time.Since(r.began).Seconds())
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s: %w", t.name, err)
+		r.Error = brief(err).Error()
+	}
+	b.say("%s", r.line())
+	for _, n := range r.Notes {
+		b.say("  %s", n)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.results = append(b.results, r)
+	return errors.Join(err, r.save(b))
 }
 
 func names() string {
@@ -152,22 +210,30 @@ func names() string {
 }
 
 func choose(b *bench, what string) ([]tier, error) {
-	switch what {
-	case "quick":
-		b.opt.quick = true
-		return tiers(), nil
-	case "full":
+	if what == "quick" || what == "full" {
+		b.opt.quick = what == "quick"
+		what = b.opt.tiers
+	}
+	if what == "" {
 		return tiers(), nil
 	}
-	for _, t := range tiers() {
-		if t.name == what {
-			return []tier{t}, nil
+	var chosen []tier
+	for name := range strings.SplitSeq(what, ",") {
+		at := slices.IndexFunc(tiers(), func(t tier) bool { return t.name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("tier %q: not one of %s", name, names())
 		}
+		chosen = append(chosen, tiers()[at])
 	}
-	return nil, fmt.Errorf("tier %q: not one of %s", what, names())
+	return chosen, nil
 }
 
 func (b *bench) prepare(ctx context.Context) (err error) {
+	b.commit = commitOf(ctx)
+	if err := b.loadDone(); err != nil {
+		return err
+	}
+	b.keep.Store(b.opt.keep)
 	if b.work, err = os.MkdirTemp(b.opt.work, "milliard-faults-"); err != nil {
 		return err
 	}
@@ -177,13 +243,12 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.clients, err = os.MkdirTemp(b.opt.clients, "milliard-faults-clients-"); err != nil {
 		return err
 	}
-	b.commit = commitOf(ctx)
 	b.say("commit %s, seed %d, data in %s, clients in %s", b.commit, b.opt.seed, b.work, b.clients)
 	return nil
 }
 
 func (b *bench) cleanUp() {
-	if b.opt.keep {
+	if b.keep.Load() {
 		b.say("kept %s and %s", b.work, b.clients)
 		return
 	}
@@ -196,7 +261,17 @@ func (b *bench) program(ctx context.Context, tags ...string) (string, error) {
 	if b.opt.tags != "" {
 		tags = append(tags, strings.Split(b.opt.tags, ",")...)
 	}
-	return build(ctx, b.work, tags...)
+	b.building.Lock()
+	defer b.building.Unlock()
+	key := strings.Join(tags, ",")
+	if path := b.built[key]; path != "" {
+		return path, nil
+	}
+	path, err := build(ctx, b.work, tags...)
+	if err == nil {
+		b.built[key] = path
+	}
+	return path, err
 }
 
 // dir makes a directory for one run, or empties it.
@@ -206,15 +281,4 @@ func (b *bench) dir(name string) (string, error) {
 		return "", err
 	}
 	return path, os.MkdirAll(path, 0o700)
-}
-
-// either returns the first number that is not zero, else the one for quick or full.
-func (b *bench) either(asked, quickly, full int) int {
-	switch {
-	case asked != 0:
-		return max(asked, 0)
-	case b.opt.quick:
-		return quickly
-	}
-	return full
 }

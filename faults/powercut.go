@@ -204,104 +204,85 @@ func beControl(path string) error {
 
 const cutsPerDisk = 15
 
+// errNoDisk: this machine lets nobody mount a file.
+var errNoDisk = errors.New("loop mounts are not allowed here")
+
 // runPowerCuts is tier T3.
 func runPowerCuts(ctx context.Context, b *bench, r *result) error {
 	binary, err := b.program(ctx)
 	if err != nil {
 		return err
 	}
+	parts := []part{{"cuts", 15, 500, false}}
 	rnd := rand.New(rand.NewPCG(b.opt.seed, 3))
-	cuts := b.either(b.opt.cycles, 15, 500)
-	for round := 0; r.Parts["cuts"] < cuts; round++ {
-		a, d, err := b.arenaOnDisk(ctx, round, binary, rnd)
+	err = b.wear(ctx, series{"cut", cutsPerDisk, func(ctx context.Context, name string, round int) (*arena, error) {
+		a, err := b.arenaOnDisk(ctx, name, round, binary, rnd)
 		if err != nil && round == 0 {
-			r.Skipped = "loop mounts are not allowed here: " + err.Error()
-			return nil
+			err = fmt.Errorf("%w: %w", errNoDisk, err)
 		}
-		if err != nil {
-			return err
-		}
-		for range min(cutsPerDisk, cuts-r.Parts["cuts"]) {
-			if err = a.cutPower(ctx, d, rnd, r); err != nil {
-				break
-			}
-		}
-		if err == nil {
-			err = a.finish(ctx, r)
-		}
-		err = errors.Join(err, a.p.kill())
-		if err == nil {
-			err = d.unmount()
-		}
-		if err != nil {
-			b.opt.keep = true
-			return fmt.Errorf("disk %d, seed %d: %w\n%s", round, b.opt.seed, errors.Join(err, d.unmount()), a.p.tail())
-		}
-		b.say("  %d of %d cuts, control lost %d, acknowledged %d in %d batches, unknown %d of which kept %d, lost %d, double %d",
-			r.Parts["cuts"], cuts, r.Parts["control lost"], r.Acked, r.Batches, r.Unknown, r.Kept, r.Lost, r.Double)
-		if err := os.Remove(d.image); err != nil {
-			return err
-		}
+		return a, err
+	}}, steps(parts, b.plan(r, parts), func(string, int) step {
+		return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) { return a.cutPower(ctx, rnd, r) }}
+	}), r)
+	if errors.Is(err, errNoDisk) {
+		r.Skipped = brief(err).Error()
+		return nil
 	}
 	if n := r.Parts["control lost"]; n > 0 {
-		return fmt.Errorf("the control program lost %d numbers: the method is wrong here, the tier proves nothing", n)
+		err = errors.Join(err, fmt.Errorf("the control program lost %d numbers: the method is wrong here, the tier proves nothing", n))
 	}
-	return nil
+	return err
 }
 
-func (b *bench) arenaOnDisk(ctx context.Context, round int, binary string, rnd *rand.Rand) (*arena, *disk, error) {
-	name := fmt.Sprintf("cut%d", round)
+func (b *bench) arenaOnDisk(ctx context.Context, name string, round int, binary string, rnd *rand.Rand) (*arena, error) {
 	a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2), "--journal-bytes", "134217728")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	a.p.log = filepath.Join(b.clients, name+".server.log")
 	root := filepath.Dir(a.p.data)
-	d, err := makeDisk(ctx, filepath.Join(root, "disk.img"), filepath.Join(root, "disk"), 640<<20)
+	a.disk, err = makeDisk(ctx, filepath.Join(root, "disk.img"), filepath.Join(root, "disk"), 640<<20)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	a.p.data = filepath.Join(d.dir, "data")
-	return a, d, nil
+	a.p.data = filepath.Join(a.disk.dir, "data")
+	return a, nil
 }
 
 // cutPower loads the program and cuts its power at a random instant, then mounts the disk again.
-func (a *arena) cutPower(ctx context.Context, d *disk, rnd *rand.Rand, r *result) error {
+func (a *arena) cutPower(ctx context.Context, rnd *rand.Rand, r *result) (bool, error) {
 	if err := a.start(ctx); err != nil {
-		return err
+		return false, err
 	}
-	c, err := startControl(filepath.Join(d.dir, "control"))
+	c, err := startControl(filepath.Join(a.disk.dir, "control"))
 	if err != nil {
-		return err
+		return false, err
 	}
 	a.d.pause = time.Millisecond
 	flying, err := a.load(ctx, func() error {
 		pause(ctx, time.Duration(300+rnd.IntN(1200))*time.Millisecond)
-		err := d.cut(a.p.pid(), c.cmd.Process.Pid)
+		err := a.disk.cut(a.p.pid(), c.cmd.Process.Pid)
 		c.kill()
 		return errors.Join(err, a.p.kill())
 	})
 	if err == nil {
-		err = d.unmount()
+		err = a.disk.unmount()
 	}
 	if err == nil {
-		err = d.mount(ctx)
+		err = a.disk.mount(ctx)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	missing, err := c.missing()
 	if err != nil {
-		return fmt.Errorf("the control's file: %w", err)
+		return false, fmt.Errorf("the control's file: %w", err)
 	}
 	r.Parts["control"] += int(c.said.Load())
 	r.Parts["control lost"] += int(missing)
 	r.Flying += int(flying)
 	if flying == 0 {
 		r.Parts["idle"]++
-		return nil
 	}
-	r.N++
-	r.Parts["cuts"]++
-	return nil
+	return flying > 0, nil
 }

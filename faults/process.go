@@ -92,8 +92,12 @@ func (p *process) spawn() error {
 	return nil
 }
 
-// errEnded: the program ended by itself.
-var errEnded = errors.New("the program ended")
+var (
+	// errEnded: the program ended by itself.
+	errEnded = errors.New("the program ended")
+	// errNotReady: it runs and does not serve.
+	errNotReady = errors.New("not ready")
+)
 
 // start spawns and waits until doors and grid are ready.
 func (p *process) start(ctx context.Context, within time.Duration) error {
@@ -117,8 +121,11 @@ func (p *process) await(ctx context.Context, within time.Duration, path string) 
 			p.cmd = nil
 			return fmt.Errorf("%w while starting: %w\n%s", errEnded, p.err, p.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("not ready within %s: %w\n%s", within, last, p.tail())
+			return fmt.Errorf("%w within %s: %w\n%s", errNotReady, within, last, p.tail())
 		case <-time.After(10 * time.Millisecond):
+		}
+		if strings.Contains(last.Error(), "lane halted") { // for good
+			return fmt.Errorf("%w: %w\n%s", errNotReady, last, p.tail())
 		}
 	}
 }

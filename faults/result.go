@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,8 +26,11 @@ type result struct {
 	Tags    string    `json:"tags,omitempty"`
 
 	N       int            `json:"n"`               // faults
+	Asked   int            `json:"asked,omitempty"` // of all parts of such a run together
+	Done    map[string]int `json:"done,omitempty"`  // of each part, whatever it counts
 	Parts   map[string]int `json:"parts,omitempty"` // of which
 	Skipped string         `json:"skipped,omitempty"`
+	NotRun  []string       `json:"not_run,omitempty"` // parts that cannot run here
 	Error   string         `json:"error,omitempty"`
 	Seconds int            `json:"seconds"`
 	finding
@@ -39,8 +43,29 @@ type result struct {
 func newResult(b *bench, t tier) *result {
 	return &result{
 		Tier: t.name, Commit: b.commit, At: time.Now().UTC().Truncate(time.Second), Machine: machine(), Quick: b.opt.quick,
-		Seed: b.opt.seed, Tags: b.opt.tags, Parts: map[string]int{}, began: time.Now(),
+		Seed: b.opt.seed, Tags: b.opt.tags, Parts: map[string]int{}, Done: map[string]int{}, began: time.Now(),
 	}
+}
+
+// cannot says that a part of the tier is not run, and why.
+func (r *result) cannot(part, format string, args ...any) {
+	r.NotRun = append(r.NotRun, part)
+	r.note("%s is not run: %s", part, fmt.Sprintf(format, args...))
+}
+
+// merge adds what one directory has shown.
+func (r *result) merge(o *result) {
+	r.N += o.N
+	r.Flying += o.Flying
+	r.Found = append(r.Found, o.Found...)
+	r.NotRun = append(r.NotRun, o.NotRun...)
+	for k, n := range o.Done {
+		r.Done[k] += n
+	}
+	for k, n := range o.Parts {
+		r.Parts[k] += n
+	}
+	r.add(&o.finding)
 }
 
 func (r *result) failed() bool { return !r.clean() || r.Error != "" }
@@ -64,6 +89,9 @@ func (b *bench) summary() (string, bool) {
 			skipped = append(skipped, r.Tier)
 			continue
 		}
+		for _, part := range r.NotRun {
+			skipped = append(skipped, r.Tier+":"+strings.ReplaceAll(part, " ", "_"))
+		}
 		ran = append(ran, fmt.Sprintf("%s:%d", r.Tier, r.N))
 		total.add(&r.finding)
 	}
@@ -80,9 +108,9 @@ func (b *bench) summary() (string, bool) {
 	return line, bad
 }
 
-// save appends the result to its file and writes the table anew.
+// save appends the result to its file and writes the table anew. A run that has done nothing leaves nothing.
 func (r *result) save(b *bench) error {
-	if b.opt.results == "" {
+	if b.opt.results == "" || r.N == 0 && r.clean() && r.Skipped == "" {
 		return nil
 	}
 	if err := os.MkdirAll(b.opt.results, 0o755); err != nil {
@@ -124,19 +152,15 @@ func writeTable(dir string) error {
 		return fmt.Errorf("write the table: %s has no marks", path)
 	}
 	var t strings.Builder
-	t.WriteString("| tier | run | n | acknowledged | unknown | batches | lost | double | wrong | commit | machine |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	t.WriteString("| tier | run | done of asked | faults | acknowledged | unknown | batches | lost | double | wrong | commits | machine | failed before |\n")
+	t.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, tier := range tiers() {
 		results, err := readResults(filepath.Join(dir, tier.name+".jsonl"))
 		if err != nil {
 			return err
 		}
-		for _, r := range latest(results) {
-			if r.Skipped != "" {
-				fmt.Fprintf(&t, "| %s | not run: %s | | | | | | | | %s | %s |\n", strings.ToUpper(r.Tier), r.Skipped, r.Commit, r.Machine)
-				continue
-			}
-			fmt.Fprintf(&t, "| %s | %s | %d | %d | %d | %d | %d | %d | %d | %s | %s |\n", strings.ToUpper(r.Tier), r.kind(), r.N, r.Acked,
-				r.Unknown, r.Batches, r.Lost, r.Double, r.Wrong, r.Commit, r.Machine)
+		for _, r := range rows(results) {
+			t.WriteString(r.row())
 		}
 	}
 	return os.WriteFile(path, []byte(before+tableBegin+"\n"+t.String()+tableEnd+after), 0o644)
@@ -149,30 +173,71 @@ func (r *result) kind() string {
 	return "full"
 }
 
-// latest keeps the last result of each kind, and of runs that were cut into several at one commit their sum.
-func latest(results []*result) []*result {
-	last := map[string]*result{}
-	var order []string
-	for _, r := range results {
+// row is what the table says of one tier and kind of run.
+type row struct {
+	result
+	commits []string
+	before  []string // runs that failed, with bugs that are fixed
+}
+
+func (r *row) row() string {
+	if r.Skipped != "" {
+		return fmt.Sprintf("| %s | not run: %s | | | | | | | | | %s | %s | |\n", strings.ToUpper(r.Tier), r.Skipped, r.Commit, r.Machine)
+	}
+	done := 0
+	for _, n := range r.Done {
+		done += n
+	}
+	asked := fmt.Sprintf("%d of %d", done, r.Asked)
+	if r.Tier == "t0" {
+		asked += " s"
+	}
+	if len(r.NotRun) > 0 {
+		asked += "; cannot run: " + strings.Join(r.NotRun, ", ")
+	}
+	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s |\n", strings.ToUpper(r.Tier), r.kind(), asked, r.N, r.Acked,
+		r.Unknown, r.Batches, r.Lost, r.Double, r.Wrong, strings.Join(r.commits, " "), r.Machine, strings.Join(r.before, "; "))
+}
+
+// rows sums up results: of a quick run the last one, of full runs all that were clean. A run that failed is in the sums
+// until a later commit has had a clean one; from then on it is told of beside them.
+func rows(results []*result) []*row {
+	sums := map[bool]*row{}
+	for i, r := range results {
 		if r.Tags != "" {
 			continue
 		}
-		k := r.kind()
-		was := last[k]
-		if was == nil {
-			order = append(order, k)
+		sum := sums[r.Quick]
+		if sum == nil || sum.Skipped != "" {
+			sum = &row{result: result{Tier: r.Tier, Quick: r.Quick, Done: map[string]int{}, Parts: map[string]int{}}}
 		}
-		if was != nil && was.Commit == r.Commit && was.Skipped == "" && r.Skipped == "" {
-			r.N += was.N
-			r.add(&was.finding)
+		sums[r.Quick] = sum
+		if r.failed() && fixedLater(r, results[i+1:]) {
+			sum.before = append(sum.before, fmt.Sprintf("%s: lost %d double %d wrong %d", r.Commit, r.Lost, r.Double, r.Wrong))
+			continue
 		}
-		last[k] = r
+		if r.Quick {
+			*sum = row{result: result{Tier: r.Tier, Quick: true, Done: map[string]int{}, Parts: map[string]int{}}, before: sum.before}
+		}
+		sum.merge(r)
+		sum.Asked, sum.Commit, sum.Machine, sum.Skipped, sum.NotRun = max(sum.Asked, r.Asked), r.Commit, r.Machine, r.Skipped, r.NotRun
+		if !slices.Contains(sum.commits, r.Commit) {
+			sum.commits = append(sum.commits, r.Commit)
+		}
 	}
-	var out []*result
-	for _, k := range order {
-		out = append(out, last[k])
+	var out []*row
+	for _, quick := range []bool{true, false} {
+		if sums[quick] != nil {
+			out = append(out, sums[quick])
+		}
 	}
 	return out
+}
+
+func fixedLater(r *result, later []*result) bool {
+	return slices.ContainsFunc(later, func(o *result) bool {
+		return o.Quick == r.Quick && o.Tags == "" && o.Commit != r.Commit && o.N > 0 && !o.failed()
+	})
 }
 
 func readResults(path string) ([]*result, error) {
@@ -191,6 +256,9 @@ func readResults(path string) ([]*result, error) {
 		r := new(result)
 		if err := json.Unmarshal(sc.Bytes(), r); err != nil {
 			return nil, fmt.Errorf("read results: %s: %w", path, err)
+		}
+		if r.Done == nil {
+			r.Done = map[string]int{}
 		}
 		out = append(out, r)
 	}

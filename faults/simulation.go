@@ -9,22 +9,38 @@ import (
 	"strings"
 )
 
-// Histories of a run of the simulation.
-const (
-	quickSeeds = 5_000
-	fullSeeds  = 1_000_000
-)
+// simulatedAtOnce is how many histories one run of the test has: between two runs the tier can stop.
+const simulatedAtOnce = 10_000
 
 // runSimulation runs seeded histories of the whole installation in virtual time, see internal/sim. A quick run is always
 // the same seeds, a full one begins somewhere else every time.
 func runSimulation(ctx context.Context, b *bench, r *result) error {
-	seeds, from := quickSeeds, uint64(1)
+	const seeds = "seeds"
+	want := b.plan(r, []part{{seeds, 5_000, 1_000_000, false}})[seeds]
+	from := uint64(1)
 	if !b.opt.quick {
-		seeds, from = fullSeeds, 1+b.opt.seed%(1<<40)
+		from = 1 + b.opt.seed%(1<<40)
 	}
-	if b.opt.cycles > 0 {
-		seeds = b.opt.cycles
+	r.Seed = from
+	for want > 0 && !b.expired() {
+		own := newResult(b, tier{name: r.Tier})
+		n := min(want, simulatedAtOnce)
+		err := b.simulate(ctx, n, from, own)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		own.Done[seeds] = own.N
+		r.merge(own)
+		if err != nil {
+			return err
+		}
+		want, from = want-n, from+uint64(n)
+		b.say("  %d histories, %d to go", r.N, want)
 	}
+	return nil
+}
+
+func (b *bench) simulate(ctx context.Context, seeds int, from uint64, r *result) error {
 	args := []string{"test", "./internal/sim", "-run", "TestSeeds$", "-v", "-count=1", "-timeout=24h"}
 	if b.opt.tags != "" {
 		args = append(args, "-tags", b.opt.tags)
@@ -49,7 +65,7 @@ func (r *result) simulated(out string) error {
 			if err != nil {
 				return fmt.Errorf("the simulation's line %q: %w", line, err)
 			}
-			r.Wrong, r.Seed, found = other, from, true
+			r.Wrong, found = other, true
 		}
 		if _, after, ok := strings.Cut(line, ": seed "); ok {
 			r.note("seed %s", after)

@@ -35,8 +35,7 @@ func runSlow(ctx context.Context, b *bench, r *result) error {
 	if b.opt.cycles > 0 {
 		span = time.Duration(b.opt.cycles) * time.Second
 	}
-	var usual time.Duration
-	for i, c := range []struct {
+	cases := []struct {
 		name, what string
 		ledger     bool
 	}{
@@ -46,12 +45,26 @@ func runSlow(ctx context.Context, b *bench, r *result) error {
 		{"fsync +200 ms", "delay_enter=200000", false},
 		{"fsync +500 ms", "delay_enter=500000", false},
 		{"ledger +300 ms", "delay_enter=300000", true},
-	} {
+	}
+	var parts []part
+	for _, c := range cases {
+		parts = append(parts, part{c.name, 1, 1, true})
+	}
+	want := b.plan(r, parts)
+	if want["ledger stalled"] > 0 { // it is compared with this
+		want["usual"] = 1
+	}
+	var usual time.Duration
+	for i, c := range cases {
+		if want[c.name] == 0 || !b.until.IsZero() && time.Now().Add(span).After(b.until) {
+			continue
+		}
 		m, err := b.slow(ctx, binary, i, c.what, c.ledger, span, r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		r.N++
+		r.Done[c.name]++
 		b.say("  %-15s redirect p50 %s p99 %s, others answered 2xx p99 %s, slowest %s; %d answered 2xx/302, %d refused; %d MB, grown by %d MB",
 			c.name, m.redirect(0.5), m.redirect(0.99), at(m.others, 0.99), at(m.all, 1), m.good, m.refused, m.rss>>20, m.growth>>20)
 		r.Parts[c.name+", redirect p99 µs"] = int(m.redirect(0.99).Microseconds())
@@ -104,15 +117,11 @@ func (b *bench) slow(ctx context.Context, binary string, i int, what string, led
 	a.d = newDriver(a.p, a.log, name, 48, uint64(i)) // more than a slow disk can serve
 	a.d.pause = 20 * time.Millisecond
 	m := &measured{}
-	if err = a.slow(ctx, what, ledger, span, m, r); err == nil {
-		err = a.finish(ctx, r)
-	}
-	if err == nil {
+	if err = a.conclude(ctx, r, a.slow(ctx, what, ledger, span, m, r)); err == nil {
 		err = m.read(a.logPath)
 	}
 	if err != nil {
-		b.opt.keep = true
-		return nil, errors.Join(err, a.p.kill())
+		return nil, err
 	}
 	_, err = b.dir(name)
 	return m, err

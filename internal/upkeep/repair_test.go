@@ -180,7 +180,7 @@ func (k *kit) mark(why string) {
 	}
 	k.start()
 	testkit.Eventually(k.t, 20*time.Second, "the lane is halted", func() bool {
-		resp, err := http.Get(k.s.AdminURL() + "/readyz?part=all") //nolint:noctx // it answers at once
+		resp, err := http.Get(k.s.AdminURL() + "/readyz?part=all")
 		if err != nil {
 			return false
 		}
