@@ -45,9 +45,10 @@ func (d *Doors) click(ctx *fasthttp.RequestCtx, w *work) int {
 		d.answerClick(ctx, target, ok)
 		return 0
 	}
-	if _, err := w.submitOne(d, &o, e, waitClick, d.cfg.ClickWait); err != nil {
+	if err := w.submitClick(d, &o, e); err != nil {
 		// The visitor must not pay for our trouble: he is sent on, and the click is counted as at risk.
 		d.refuse(o.tenant, doorClick, reasonAtRisk, 1)
+		ctx.Response.Header.Set(headerAtRisk, "1")
 	} else {
 		d.metrics.byDoor[doorClick].Inc()
 	}

@@ -33,6 +33,10 @@ type Lanes interface {
 	Add(e *event.Event, catalog uint64) (journal.Ticket, error)
 	AddAll(dst []journal.Ticket, events []event.Event, catalog uint64) ([]journal.Ticket, error)
 	AddTallies(t []journal.Tally) error
+	// Hold takes an event that can be withdrawn; the event is the caller's, who waits.
+	Hold(e *event.Event, catalog uint64) (journal.Held, error)
+	// Limping says whether the event's lane is known to be in trouble, and which lane that is.
+	Limping(e *event.Event) (lane int, limps bool)
 }
 
 // Verdicts knows what the grid decided about the row of a batch, and waits for it.
@@ -53,6 +57,7 @@ type Config struct {
 	Minter  Minter
 	IPKey   func(day int64) [32]byte // key of the address hashes of a day (unix day)
 
+	Spool         Spool                          // nil: a click that its lane does not take is at risk
 	Verdicts      Verdicts                       // nil: wait=verdict answers "pending"
 	RegisterType  RegisterType                   // nil: POST /v1/event-types answers 503
 	Country       func(netip.Addr) event.Country // nil: unknown
@@ -66,7 +71,7 @@ type Config struct {
 
 	TagLife     time.Duration // life of a minted tag; default 24 h
 	MaxWait     time.Duration // for durability, then 503; default 2 s
-	ClickWait   time.Duration // a click waits this long before it is redirected at risk; default 500 ms
+	ClickWait   time.Duration // a click waits this long for its lane; default 500 ms
 	VerdictWait time.Duration // default 250 ms
 
 	Limits Limits

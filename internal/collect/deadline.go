@@ -12,7 +12,7 @@ import (
 // at most an eighth more.
 type deadlines struct {
 	mu   sync.Mutex
-	next [3]atomic.Pointer[sharedDeadline]
+	next [4]atomic.Pointer[sharedDeadline]
 }
 
 type sharedDeadline struct {
@@ -26,6 +26,7 @@ const (
 	waitDurable = iota
 	waitClick
 	waitVerdict
+	waitSpool
 )
 
 // get returns a context that ends wait to wait*9/8 from now. The clock is the real one: a deadline is about waiting, not

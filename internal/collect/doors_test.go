@@ -226,8 +226,8 @@ func TestClickIsRedirectedWithoutTheJournal(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.ClickWait = 20 * time.Millisecond; c.MaxWait = 40 * time.Millisecond })
 	open := r.gate.close()
 	defer open()
-	if a := r.get("/c/plain/ann"); a.status != 302 {
-		t.Errorf("click: %d", a.status)
+	if a := r.get("/c/plain/ann"); a.status != 302 || a.header.Get(headerAtRisk) != "1" {
+		t.Errorf("click: %d %v", a.status, a.header)
 	}
 	if r.refused(doorClick, reasonAtRisk) != 1 {
 		t.Error("not counted as at risk")

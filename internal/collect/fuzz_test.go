@@ -24,7 +24,9 @@ func (sink) Add(*event.Event, uint64) (journal.Ticket, error) { return journal.T
 func (sink) AddAll(dst []journal.Ticket, _ []event.Event, _ uint64) ([]journal.Ticket, error) {
 	return dst, nil
 }
-func (sink) AddTallies([]journal.Tally) error { return nil }
+func (sink) AddTallies([]journal.Tally) error                { return nil }
+func (sink) Hold(*event.Event, uint64) (journal.Held, error) { return journal.Held{}, errFull() }
+func (sink) Limping(*event.Event) (int, bool)                { return 0, false }
 
 // bench is a rig for calling the parts of the doors without a listener.
 type bench struct {

@@ -118,6 +118,21 @@ func (s *spy) AddAll(dst []journal.Ticket, events []event.Event, v uint64) ([]jo
 	return dst, err
 }
 
+func (s *spy) Hold(e *event.Event, v uint64) (journal.Held, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		return journal.Held{}, s.fail
+	}
+	h, err := s.lanes.Hold(e, v)
+	if err == nil {
+		s.events = append(s.events, clone(e))
+	}
+	return h, err
+}
+
+func (s *spy) Limping(e *event.Event) (int, bool) { return s.lanes.Limping(e) }
+
 func (s *spy) AddTallies(t []journal.Tally) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"milliard/internal/crash"
@@ -41,6 +42,23 @@ func (l *Lanes) Hold(e *event.Event, catalog uint64) (Held, error) {
 func (l *Lanes) Limping(e *event.Event) (lane int, limps bool) {
 	lane = l.laneOf(e)
 	return lane, l.producers[lane].Limping()
+}
+
+// stuckAfter is how long a batch may be on its way before the lane says that it does not commit.
+const stuckAfter = 2 * time.Second
+
+// Commits returns nil, or which lanes make nothing durable although they take events, and why.
+func (l *Lanes) Commits() error {
+	var errs []error
+	for i, p := range l.producers {
+		if p.jammed.Load() {
+			errs = append(errs, fmt.Errorf("lane %d: %w", i, ErrFull))
+		}
+		if since := p.flying.Load(); since != 0 && p.opt.Now().UnixNano()-since > int64(stuckAfter) {
+			errs = append(errs, fmt.Errorf("lane %d: no answer since %s", i, time.Unix(0, since).UTC().Format(time.RFC3339)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Wake tells a lane that its backlog has grown.

@@ -23,9 +23,11 @@ type Lanes struct {
 	scratch   sync.Pool // *[]uint8: the lane of each event of an AddAll
 }
 
-// NewLanes returns one producer per stream; base gives all of them their settings but Lane, Stream and Previous, and
-// previous, which may be shorter, the ended incarnations by lane.
-func NewLanes(router route.Router, streams []Stream, previous [][]Incarnation, base ProducerOptions) (*Lanes, error) {
+// NewLanes returns one producer per stream; base gives all of them their settings but Lane, Stream, Previous and Backlog;
+// previous and backlogs, which may be shorter, are by lane the ended incarnations and what waits outside.
+func NewLanes(
+	router route.Router, streams []Stream, previous [][]Incarnation, base ProducerOptions, backlogs ...Backlog,
+) (*Lanes, error) {
 	if len(streams) == 0 || len(streams) > MaxLanes {
 		return nil, fmt.Errorf("lanes: %d streams", len(streams))
 	}
@@ -35,6 +37,9 @@ func NewLanes(router route.Router, streams []Stream, previous [][]Incarnation, b
 		opt.Lane, opt.Stream, opt.Previous = i, s, nil
 		if i < len(previous) {
 			opt.Previous = previous[i]
+		}
+		if i < len(backlogs) {
+			opt.Backlog = backlogs[i]
 		}
 		l.producers = append(l.producers, NewProducer(opt))
 	}

@@ -60,7 +60,7 @@ func (b *batch) reset(lane int) {
 // add takes one event and returns its ticket, or says that the event belongs into a new batch.
 func (b *batch) add(e *event.Event, catalog uint64) (Ticket, bool) {
 	if g := b.recent; g == nil || g.space != e.Space || g.sale != e.Sale() || g.imp != e.Import {
-		if !b.choose(e) {
+		if !b.choose(e.Space, e.Sale(), e.Import) {
 			return Ticket{}, false
 		}
 	}
@@ -75,11 +75,9 @@ func (b *batch) add(e *event.Event, catalog uint64) (Ticket, bool) {
 	return t, true
 }
 
-// choose makes the event's group the recent one; false when there is no room for one more group.
-func (b *batch) choose(e *event.Event) bool {
-	at := slices.IndexFunc(b.groups, func(g *group) bool {
-		return g.space == e.Space && g.sale == e.Sale() && g.imp == e.Import
-	})
+// choose makes a group the recent one; false when there is no room for one more group.
+func (b *batch) choose(space event.Space, sale bool, imp event.ImportID) bool {
+	at := slices.IndexFunc(b.groups, func(g *group) bool { return g.space == space && g.sale == sale && g.imp == imp })
 	if at < 0 && len(b.groups) == maxGroups {
 		return false
 	}
@@ -97,8 +95,8 @@ func (b *batch) choose(e *event.Event) bool {
 	} else {
 		g = new(group)
 	}
-	g.space, g.sale, g.imp = e.Space, e.Sale(), e.Import
-	g.rows.Start(e.Space, e.Import)
+	g.space, g.sale, g.imp = space, sale, imp
+	g.rows.Start(space, imp)
 	b.recent, b.recentI = g, uint16(len(b.groups))
 	b.groups = append(b.groups, g)
 	return true
@@ -126,8 +124,11 @@ func (b *batch) encode(dst []byte) []byte {
 	row := 0
 	for i, g := range b.groups {
 		b.of.first[i] = uint32(row)
+		if g.rows.Len() == 0 { // its first event had no room
+			continue
+		}
 		row += g.rows.Len()
-		dst = AppendBlock(dst, g.rows.Block())
+		dst = AppendBlock(dst, g.rows.Pack())
 	}
 	return dst
 }

@@ -12,6 +12,7 @@ import (
 	"milliard/internal/catalog"
 	"milliard/internal/ops"
 	"milliard/internal/report"
+	"milliard/internal/spool"
 )
 
 // startBackground starts what only keeps up: the catalog's projection into SQL and the ledger's compaction.
@@ -132,6 +133,8 @@ func (s *Server) ready() ops.Ready {
 	}
 	check(&r.Doors, "journal", s.journal.Health())
 	check(&r.Doors, "lanes", s.lanes.Health())
+	check(&r.Doors, "commit", s.lanes.Commits())
+	check(&r.Grid, "spool", spooled(s.spool.Status()))
 	for _, st := range s.lanes.Stats() {
 		if st.LastDurable.After(r.LastDurable) {
 			r.LastDurable = st.LastDurable
@@ -168,6 +171,23 @@ func (s *Server) ready() ops.Ready {
 		r.Window = w
 	}
 	return r
+}
+
+// spooled says that clicks wait which are not counted yet, and whether the next ones could be taken.
+func spooled(list []spool.Status) error {
+	var errs []error
+	for _, st := range list {
+		if st.Events > 0 {
+			errs = append(errs, fmt.Errorf("lane %d: %d clicks in %d batches wait for the journal", st.Lane, st.Events, st.Batches))
+		}
+		if st.Broken != nil {
+			errs = append(errs, fmt.Errorf("lane %d: %w", st.Lane, st.Broken))
+		}
+		for _, what := range st.Damaged {
+			errs = append(errs, fmt.Errorf("lane %d: waits for a repair: %s", st.Lane, what))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // laneStatus is what the status page shows of the lanes.

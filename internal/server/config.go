@@ -34,6 +34,7 @@ type Config struct {
 
 	Lanes          int           `help:"Journal lanes, 1 to 4; fixed when the data directory is made. 0: as it was made, or 1."`
 	JournalBytes   int64         `help:"Most bytes the journal may hold; beyond it events are refused (503). 0: 70% of the free disk." placeholder:"N"`
+	SpoolBytes     int64         `help:"Most bytes of clicks that wait for a journal that cannot take them; beyond it redirects are at risk." default:"67108864"`
 	QueueEvents    int           `help:"Events per lane that are taken and not yet durable; beyond it 429." default:"200000"`
 	LedgerMemory   int64         `help:"Bytes of memory the SQL database may use." default:"1073741824"`
 	Window         time.Duration `help:"How long foreign ids are remembered, in log time." default:"26h"`
@@ -85,6 +86,7 @@ func (c *Config) setDefaults() {
 	if len(c.Listen) == 0 {
 		c.Listen = []string{":8080"}
 	}
+	setTo(&c.SpoolBytes, 64<<20)
 	setTo(&c.QueueEvents, 200_000)
 	setTo(&c.LedgerMemory, 1<<30)
 	setTo(&c.Window, 26*time.Hour)

@@ -31,6 +31,7 @@ import (
 	"milliard/internal/ops"
 	"milliard/internal/report"
 	"milliard/internal/route"
+	"milliard/internal/spool"
 	"milliard/internal/stage"
 	"milliard/internal/token"
 	"milliard/internal/upkeep"
@@ -38,6 +39,7 @@ import (
 
 var (
 	_ collect.Lanes    = (*journal.Lanes)(nil)
+	_ collect.Spool    = (*spool.Spool)(nil)
 	_ collect.Verdicts = (*grid.Grid)(nil)
 	_ report.Live      = (*grid.Grid)(nil)
 )
@@ -57,6 +59,7 @@ type Server struct {
 	ledger   *duck.Ledger
 	archive  *archive.Archive
 	grid     *grid.Grid
+	spool    *spool.Spool
 	lanes    *journal.Lanes
 	doors    *collect.Doors
 	reports  *report.Service
@@ -97,6 +100,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"ledger", s.openLedger},
 		{"archive", s.openArchive},
 		{"grid", s.startGrid},
+		{"spool", s.openSpool},
 		{"lanes", s.startLanes},
 		{"background", s.startBackground},
 		{"doors", s.startDoors},
@@ -248,6 +252,15 @@ func (s *Server) gridOptions(lane int) grid.Options {
 	return o
 }
 
+// openSpool finds what clicks an earlier process has left for the journal.
+func (s *Server) openSpool(context.Context) (err error) {
+	s.spool, err = spool.Open(spool.Options{
+		Dir: s.dir.Join(upkeep.SpoolDir), Lanes: len(s.streams), MaxBytes: s.cfg.SpoolBytes / int64(len(s.streams)),
+		Now: s.cfg.Clock, Log: s.log, Registry: s.registry,
+	})
+	return err
+}
+
 func (s *Server) startLanes(ctx context.Context) error {
 	metrics, err := journal.NewMetrics(s.registry)
 	if err != nil {
@@ -255,13 +268,18 @@ func (s *Server) startLanes(ctx context.Context) error {
 	}
 	lanes, err := journal.NewLanes(route.Router{Seed: s.dir.Install.SeedValue()}, s.streams, nil, journal.ProducerOptions{
 		MaxPendingEvents: s.cfg.QueueEvents, Now: s.cfg.Clock, Log: s.log, Metrics: metrics, Stages: &s.stages,
-	})
+	}, s.spool.Backlogs()...)
 	if err != nil {
 		return err
 	}
 	s.lanes = lanes
+	s.onStop(s.spool.Stop) // after the lanes, which drain it to the end if they can
 	s.onStop(lanes.Stop)
-	return lanes.Start(ctx)
+	if err := lanes.Start(ctx); err != nil {
+		return err
+	}
+	s.spool.Start(lanes.Wake)
+	return nil
 }
 
 func (s *Server) startDoors(ctx context.Context) error {
@@ -279,7 +297,7 @@ func (s *Server) startDoors(ctx context.Context) error {
 	}
 	s.onStop(closeGeo)
 	s.doors, err = collect.New(collect.Config{
-		Listen: s.cfg.Listen, Catalog: s.control.Current, Lanes: s.lanes, Verdicts: s.grid,
+		Listen: s.cfg.Listen, Catalog: s.control.Current, Lanes: s.lanes, Spool: s.spool, Verdicts: s.grid,
 		Minter: token.NewMinter(minter), IPKey: s.ipKey, RegisterType: s.control.RegisterEventType,
 		Country: country, CountryHeader: s.cfg.CountryHeader, Trusted: trusted, BaseURL: s.cfg.BaseURL,
 		Clock: s.cfg.Clock, Log: s.log, Registry: s.registry, Stage: s.stages.New(stage.Collect, "doors", runtime.GOMAXPROCS(0)),

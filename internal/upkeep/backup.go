@@ -22,6 +22,7 @@ const (
 	journalCopy = "streams"
 	streamExt   = ".stream"
 	masterFile  = "master.key"
+	SpoolDir    = "spool" // of clicks that wait for the journal
 )
 
 // Source is the running installation that a backup is made of.
