@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"time"
 )
 
@@ -33,9 +32,6 @@ func readExpected(path string) (*expected, error) {
 // keysPerRead is what P5 asks for.
 const keysPerRead = 100
 
-// checkEvery is how often an answer is read value by value; the others are checked for their size.
-const checkEvery = 16
-
 // pickKeys chooses the keys of one request.
 func (e *expected) pickKeys(t *traffic) []int {
 	out := make([]int, keysPerRead)
@@ -45,8 +41,13 @@ func (e *expected) pickKeys(t *traffic) []int {
 	return out
 }
 
-func (e *expected) right(key int, value int64) bool {
-	return value == e.Values[key] || e.Moving && value > e.Values[key]
+// seen is what a connection was told last of each key: beside a load a value may grow, and never goes back.
+func (e *expected) seen() []int64 { return append([]int64(nil), e.Values...) }
+
+func (e *expected) right(key int, value int64, seen []int64) bool {
+	ok := value == seen[key] || e.Moving && value > seen[key]
+	seen[key] = value
+	return ok
 }
 
 // asks makes the requests that a connection goes through: 64 of 100 random keys each.
@@ -60,15 +61,15 @@ func (r *loadRun) asks(build func([]int) []byte) (keys [][]int, bodies [][]byte)
 	return keys, bodies
 }
 
-// driveRead reads 100 live counters per request.
+// driveRead reads 100 live counters per request. Every value of every answer is looked at, as driveMemget does.
 func driveRead(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 	c, err := dial(ctx, r.Addr)
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
-	head := "POST /v1/counters HTTP/1.1\r\nHost: " + r.Addr + "\r\nContent-Type: application/json\r\n"
-	keys, bodies := r.asks(func(k []int) []byte {
+	seen := r.expect.seen()
+	keys, requests := r.asks(func(k []int) []byte {
 		b := []byte(`{"keys":[`)
 		for i, key := range k {
 			if i > 0 {
@@ -76,37 +77,49 @@ func driveRead(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 			}
 			b = append(b, `{"type":"impression","campaign":"`+r.expect.Keys[key]+`"}`...)
 		}
-		return append(b, "]}"...)
+		b = append(b, "]}"...)
+		return fmt.Appendf(nil, "POST /v1/counters HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", r.Addr, len(b), b)
 	})
 	return r.reads(c, func(n int) (string, error) {
-		status, answer, err := c.post(head, bodies[n%len(bodies)])
+		status, answer, err := c.roundTrip(requests[n%len(requests)])
 		if err != nil {
 			return "", err
 		}
 		if status != 200 {
 			return fmt.Sprintf("counters: status %d: %.200q", status, answer), nil
 		}
-		if n%checkEvery != 0 {
-			return "", nil
-		}
-		var a struct {
-			Values []struct {
-				Events int64 `json:"events"`
-			} `json:"values"`
-		}
-		if err := json.Unmarshal(answer, &a); err != nil {
-			return "", fmt.Errorf("counters: %w", err)
-		}
-		if len(a.Values) != keysPerRead {
-			return fmt.Sprintf("counters: %d values in %.200q", len(a.Values), answer), nil
-		}
-		for i, key := range keys[n%len(keys)] {
-			if !r.expect.right(key, a.Values[i].Events) {
-				return fmt.Sprintf("counter %s: %d, not %d", r.expect.Keys[key], a.Values[i].Events, r.expect.Values[key]), nil
-			}
-		}
-		return "", nil
+		return r.expect.counters(answer, keys[n%len(keys)], seen), nil
 	})
+}
+
+// counters reads {"values":[{"n":7,"events":7},…],"as_of":… and says what is wrong with it. Every increment is 1 here, so
+// both numbers are the same.
+func (e *expected) counters(answer []byte, keys []int, seen []int64) string {
+	rest, ok := bytes.CutPrefix(answer, []byte(`{"values":[`))
+	for i, key := range keys {
+		var n, events int64
+		if i > 0 && ok {
+			rest, ok = bytes.CutPrefix(rest, []byte(","))
+		}
+		if ok {
+			rest, ok = bytes.CutPrefix(rest, []byte(`{"n":`))
+		}
+		n, rest = digitsOf(rest)
+		if ok {
+			rest, ok = bytes.CutPrefix(rest, []byte(`,"events":`))
+		}
+		events, rest = digitsOf(rest)
+		if ok {
+			rest, ok = bytes.CutPrefix(rest, []byte("}"))
+		}
+		if !ok || n != events || !e.right(key, events, seen) {
+			return fmt.Sprintf("counter %s: %d of %d events in %.200q, at least %d were counted", e.Keys[key], n, events, answer, e.Values[key])
+		}
+	}
+	if !bytes.HasPrefix(rest, []byte(`],"as_of":`)) || !bytes.HasSuffix(answer, []byte(`"partial":false}`+"\n")) {
+		return fmt.Sprintf("counters: the answer ends with %.200q", rest)
+	}
+	return ""
 }
 
 // reads is the loop of a reader; ask returns what is wrong with an answer.
@@ -140,6 +153,7 @@ func driveMemget(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 		return nil, err
 	}
 	defer c.close()
+	seen := r.expect.seen()
 	keys, bodies := r.asks(func(k []int) []byte {
 		b := []byte("get")
 		for _, key := range k {
@@ -152,12 +166,12 @@ func driveMemget(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 		if _, err := c.c.Write(bodies[n%len(bodies)]); err != nil {
 			return "", err
 		}
-		return c.values(r.expect, keys[n%len(keys)], n%checkEvery == 0)
+		return c.values(r.expect, keys[n%len(keys)], seen)
 	})
 }
 
 // values reads the answer of a get: VALUE lines in the order asked for, then END.
-func (c *conn) values(e *expected, keys []int, check bool) (string, error) {
+func (c *conn) values(e *expected, keys []int, seen []int64) (string, error) {
 	for i := 0; ; i++ {
 		line, err := c.r.ReadSlice('\n')
 		if err != nil {
@@ -181,14 +195,8 @@ func (c *conn) values(e *expected, keys []int, check bool) (string, error) {
 		if _, err := io.ReadFull(c.r, c.body); err != nil {
 			return "", err
 		}
-		if !check {
-			continue
-		}
-		v, err := strconv.ParseInt(string(c.body[:length]), 10, 64)
-		if err != nil {
-			return "", fmt.Errorf("memcached: %w", err)
-		}
-		if !e.right(keys[i], v) {
+		v, rest := digitsOf(c.body)
+		if len(rest) != 2 || !e.right(keys[i], v, seen) {
 			return fmt.Sprintf("memcached: %s is %.40q", e.Keys[keys[i]], c.body), nil
 		}
 	}

@@ -30,6 +30,8 @@ type Report struct {
 	Catalog func() *catalog.Snapshot
 	SQL     AdHoc
 	Timeout time.Duration // of one report or one question for counters; 30 s by default
+
+	asking askings
 }
 
 const (
@@ -187,24 +189,6 @@ func (a *Report) counter(w http.ResponseWriter, r *http.Request) {
 		Fresh   report.Fresh `json:"fresh"`
 		Partial bool         `json:"partial"`
 	}{res.Values[0], res.AsOf, res.Fresh, res.Partial})
-}
-
-// counters answers POST: many counters of one instant.
-func (a *Report) counters(w http.ResponseWriter, r *http.Request) {
-	q, err := query(r, "tenant")
-	if err != nil {
-		WriteError(w, http.StatusBadRequest, "bad_request", err)
-		return
-	}
-	var in struct {
-		Keys []report.CounterKey `json:"keys"`
-	}
-	if !readJSON(w, r, maxCounterBody, &in) {
-		return
-	}
-	if res, ok := a.count(w, r, q, in.Keys); ok {
-		WriteJSON(w, http.StatusOK, res)
-	}
 }
 
 func (a *Report) count(w http.ResponseWriter, r *http.Request, q url.Values, keys []report.CounterKey) (*report.Counts, bool) {

@@ -3,13 +3,12 @@ package report
 import (
 	"context"
 	"fmt"
-	"math/big"
+	"slices"
 	"strings"
 	"time"
 
 	"milliard/internal/catalog"
 	"milliard/internal/event"
-	"milliard/internal/ledger"
 )
 
 // CounterKey asks for one counter, in words. An empty field means any; the class is valid unless given; without from
@@ -68,280 +67,220 @@ type shape struct {
 	from, to int64
 }
 
-func (s *shape) project(ids counterIDs) counterIDs {
+// dims are the columns that the shape fixes.
+func (s *shape) dims() []string {
+	var out []string
 	for i, fixed := range s.fixed {
-		if !fixed {
-			ids[i] = anyID
-		}
-	}
-	return ids
-}
-
-// counterSet is the counters of one shape. Keys that are asked for twice are read once.
-type counterSet struct {
-	shape
-	index map[counterIDs]int
-	sums  []counterSum
-}
-
-type counterSum struct{ n, events big.Int }
-
-// Counters answers every key from one ledger snapshot and the generations above it, so all values are of one instant.
-func (s *Service) Counters(ctx context.Context, names *catalog.View, keys []CounterKey) (*Counts, error) {
-	if len(keys) == 0 || len(keys) > MaxCounters {
-		return nil, bad("keys", "give 1 to %d counters", MaxCounters)
-	}
-	now := s.now()
-	sets := map[shape]*counterSet{}
-	type place struct {
-		set *counterSet
-		i   int
-	}
-	places := make([]place, len(keys))
-	for i, k := range keys {
-		ids, sh, err := k.resolve(names, now)
-		if err != nil {
-			return nil, atKey(err, i, len(keys))
-		}
-		set := sets[sh]
-		if set == nil {
-			if len(sets) == maxShapes {
-				return nil, bad("keys", "more than %d different ranges and combinations in one question", maxShapes)
-			}
-			set = &counterSet{shape: sh, index: map[counterIDs]int{}}
-			sets[sh] = set
-		}
-		at, ok := set.index[ids]
-		if !ok {
-			at = len(set.sums)
-			set.index[ids] = at
-			set.sums = append(set.sums, counterSum{})
-		}
-		places[i] = place{set, at}
-	}
-	fresh, err := s.readCounters(ctx, names.Info().ID, sets)
-	if err != nil {
-		return nil, err
-	}
-	fresh.judge(now, s.halted())
-	out := &Counts{Values: make([]Count, len(keys)), AsOf: fresh.AsOf, Fresh: fresh, Partial: fresh.partial}
-	for i, p := range places {
-		sum := &p.set.sums[p.i]
-		out.Values[i] = Count{N: Value{number, decimal(&sum.n, 0)}, Events: sum.events.Int64()}
-	}
-	return out, nil
-}
-
-// atKey says which key of many was wrong.
-func atKey(err error, i, of int) error {
-	if b, ok := err.(*BadRequest); ok && of > 1 { //nolint:errorlint // resolve returns it unwrapped
-		return &BadRequest{Field: fmt.Sprintf("keys[%d].%s", i, b.Field), Msg: b.Msg}
-	}
-	return err
-}
-
-func (k *CounterKey) resolve(names *catalog.View, now time.Time) (counterIDs, shape, error) {
-	ids := counterIDs{anyID, int64(event.Valid), anyID, anyID, anyID}
-	for i, f := range []struct {
-		dim Dim
-		key string
-	}{{EventType, k.Type}, {Class, k.Class}, {Campaign, k.Campaign}, {Banner, ""}, {Affiliate, k.Affiliate}} {
-		switch {
-		case f.key == "":
-		case f.dim == Class && f.key == "all":
-			ids[i] = anyID
-		default:
-			id, ok := resolve(names, f.dim, f.key)
-			if !ok {
-				return ids, shape{}, bad(f.dim.String(), "there is no %s %q", f.dim, clip(f.key))
-			}
-			ids[i] = id
-		}
-	}
-	if k.Banner != "" {
-		q := Query{}
-		if k.Campaign != "" {
-			q.filters[Campaign].ids = []int64{ids[2]}
-		}
-		if err := q.addBanner(names, k.Banner); err != nil {
-			return ids, shape{}, bad("banner", "there is no banner %q", clip(k.Banner))
-		}
-		if found := q.filters[Banner].ids; len(found) > 1 {
-			return ids, shape{}, bad("banner", "%d campaigns have a banner %q; name the campaign too", len(found), clip(k.Banner))
-		}
-		ids[3] = q.filters[Banner].ids[0]
-	}
-	sh := shape{from: everFrom, to: everTo}
-	for i, id := range ids {
-		sh.fixed[i] = id != anyID
-	}
-	return ids, sh, k.resolveRange(names, now, &sh)
-}
-
-func (k *CounterKey) resolveRange(names *catalog.View, now time.Time, sh *shape) error {
-	zone, err := time.LoadLocation(names.Info().TimeZone)
-	if err != nil {
-		return fmt.Errorf("zone of tenant %q: %w", names.Info().Key, err)
-	}
-	if k.From != "" {
-		if sh.from, err = parseInstant("from", k.From, zone, now); err != nil {
-			return err
-		}
-	}
-	if k.To != "" {
-		if sh.to, err = parseInstant("to", k.To, zone, now); err != nil {
-			return err
-		}
-	}
-	if sh.from >= sh.to {
-		return bad("to", "the range is empty")
-	}
-	return nil
-}
-
-// readCounters fills in the sums. The generations are taken before the snapshot: what is committed in between is then
-// in the snapshot and its generation is skipped, so nothing is missed and nothing is counted twice.
-func (s *Service) readCounters(ctx context.Context, tenant event.TenantID, sets map[shape]*counterSet) (Fresh, error) {
-	var pending []*ledger.Generation
-	if s.live != nil {
-		pending = s.live.Pending()
-	}
-	var fresh Fresh
-	err := s.reader.Snapshot(ctx, func(tx ledger.Querier) error {
-		var err error
-		if fresh, err = readFresh(ctx, tx); err != nil {
-			return err
-		}
-		for _, set := range sets {
-			if err := set.read(ctx, tx, tenant); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fresh, err
-	}
-	for _, g := range above(&fresh, pending) {
-		for i := range g.Cells {
-			if g.Cells[i].Tenant != tenant {
-				continue
-			}
-			for _, set := range sets {
-				set.add(&g.Cells[i])
-			}
-		}
-	}
-	return fresh, nil
-}
-
-// above picks, lane by lane, the chain of generations that starts exactly at the committed position, and moves the
-// lane's freshness to its end. A generation that does not link up (the lane has a new owner) is left out: the answer
-// is then exact at the last position that does.
-func above(fresh *Fresh, pending []*ledger.Generation) []*ledger.Generation {
-	var out []*ledger.Generation
-	for i := range fresh.Lanes {
-		l := &fresh.Lanes[i]
-		for {
-			next := linked(l, pending)
-			if next == nil {
-				break
-			}
-			out = append(out, next)
-			l.Seq = next.To.Seq
-			l.AsOf = time.UnixMilli(max(next.To.LogTime, l.AsOf.UnixMilli())).UTC()
+		if fixed {
+			out = append(out, counterDims()[i])
 		}
 	}
 	return out
 }
 
-// linked finds the generation that goes on from the lane's position; of two the one that reaches further, because the
-// other is an earlier copy of it.
-func linked(l *LaneFresh, pending []*ledger.Generation) *ledger.Generation {
-	var best *ledger.Generation
-	for _, g := range pending {
-		if g.Lane == l.Lane && g.From.Seq == l.Seq && g.To.Seq > l.Seq && (best == nil || g.To.Seq > best.To.Seq) {
-			best = g
-		}
-	}
-	return best
+// question is the counters of one request, resolved: what each key asks of which shape.
+type question struct {
+	shapes []tableKey
+	places []place
+	sums   []sum // the answers, in the order of the keys
+	fresh  Fresh
+
+	zone     *time.Location
+	from, to string // the last range that was resolved, into lo and hi
+	lo, hi   int64
 }
 
-// read sums the set's counters in one statement: the keys are a table that the cells are joined with.
-func (c *counterSet) read(ctx context.Context, tx ledger.Querier, tenant event.TenantID) error {
-	var fixed []string
-	for i, f := range c.fixed {
-		if f {
-			fixed = append(fixed, counterDims()[i])
-		}
-	}
-	var b strings.Builder
-	b.WriteString("SELECT k.i, sum(c.n), sum(c.events) FROM ")
-	columns := strings.Join(append(fixed, "n", "events"), ", ")
-	source(&b, columns, split(c.from, c.to, 60), []string{fmt.Sprintf("tenant = %d", tenant)})
-	b.WriteString(" c JOIN (VALUES ")
-	first := true
-	for ids, at := range c.index {
-		if !first {
-			b.WriteString(", ")
-		}
-		first = false
-		fmt.Fprintf(&b, "(%d", at)
-		for i, f := range c.fixed {
-			if f {
-				fmt.Fprintf(&b, ", %d", ids[i])
-			}
-		}
-		b.WriteString(")")
-	}
-	b.WriteString(") k(i")
-	on := []string{"true"}
-	for _, name := range fixed {
-		b.WriteString(", " + name)
-		on = append(on, fmt.Sprintf("c.%s = k.%s", name, name))
-	}
-	fmt.Fprintf(&b, ") ON %s GROUP BY k.i", strings.Join(on, " AND "))
+type place struct {
+	shape int
+	key   sumKey
+	ids   counterIDs
+}
 
-	rows, err := tx.QueryContext(ctx, b.String())
+// Counters answers every key as of one instant.
+func (s *Service) Counters(ctx context.Context, names *catalog.View, keys []CounterKey) (*Counts, error) {
+	var q question
+	if err := s.answer(ctx, names, keys, &q); err != nil {
+		return nil, err
+	}
+	out := &Counts{Values: make([]Count, len(keys)), AsOf: q.fresh.AsOf, Fresh: q.fresh, Partial: q.fresh.partial}
+	for i := range q.sums {
+		out.Values[i] = Count{N: Value{number, string(q.sums[i].n.appendMicros(nil))}, Events: q.sums[i].events}
+	}
+	return out, nil
+}
+
+// answer fills in the sums: from memory when all shapes are kept there, else from one ledger snapshot and the generations
+// above it. Either way all values are of one instant, and no later answer shows less.
+func (s *Service) answer(ctx context.Context, names *catalog.View, keys []CounterKey, q *question) error {
+	if len(keys) == 0 || len(keys) > MaxCounters {
+		return bad("keys", "give 1 to %d counters", MaxCounters)
+	}
+	now := s.now()
+	q.places = slices.Grow(q.places[:0], len(keys))[:len(keys)]
+	q.sums = slices.Grow(q.sums[:0], len(keys))[:len(keys)]
+	for i := range keys {
+		if err := s.place(names, now, &keys[i], q, &q.places[i]); err != nil {
+			return atKey(err, i, len(keys))
+		}
+	}
+	v, err := s.resident(ctx, q.shapes)
 	if err != nil {
-		return fmt.Errorf("read counters: %w", err)
+		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var at int
-		var n, events any
-		if err := rows.Scan(&at, &n, &events); err != nil {
-			return fmt.Errorf("read counters: %w", err)
-		}
-		sumN, err := integer(n)
-		if err != nil {
-			return fmt.Errorf("read counters: %w", err)
-		}
-		sumEvents, err := integer(events)
-		if err != nil {
-			return fmt.Errorf("read counters: %w", err)
-		}
-		c.sums[at].n.Add(&c.sums[at].n, sumN)
-		c.sums[at].events.Add(&c.sums[at].events, sumEvents)
+	if v != nil {
+		q.fromMemory(v)
+		q.fresh.judge(now, v.halted)
+		return nil
 	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read counters: %w", err)
+	if err := s.fromLedger(ctx, names.Info().ID, q); err != nil {
+		return err
+	}
+	q.fresh.judge(now, s.halted())
+	if s.residents != nil {
+		s.residents.notOld.Store(s.clock())
 	}
 	return nil
 }
 
-// add counts a cell of a generation.
-func (c *counterSet) add(cell *ledger.Cell) {
-	if int64(cell.Bucket) < c.from || int64(cell.Bucket) >= c.to {
-		return
+func (q *question) fromMemory(v *instant) {
+	q.fresh = Fresh{Lanes: append(q.fresh.Lanes[:0], v.fresh.Lanes...)}
+	at := -1
+	var t shown
+	for i := range q.places {
+		p := &q.places[i]
+		if p.shape != at {
+			at, t = p.shape, v.tables[q.shapes[p.shape]]
+		}
+		q.sums[i] = sum{}
+		if x := t.base.find(&p.key); x != nil {
+			q.sums[i] = *x
+		}
+		if x := t.open.find(&p.key); x != nil {
+			q.sums[i].add(x)
+		}
 	}
-	at, ok := c.index[c.project(counterIDs{
-		int64(cell.Type), int64(cell.Class), int64(cell.Campaign), int64(cell.Banner), int64(cell.Affiliate),
-	})]
-	if !ok {
-		return
+}
+
+// atKey says which key of many was wrong.
+func atKey(err error, i, of int) error {
+	if b, ok := err.(*BadRequest); ok && of > 1 && b.Field != "keys" { //nolint:errorlint // place returns it unwrapped
+		return &BadRequest{Field: fmt.Sprintf("keys[%d].%s", i, b.Field), Msg: b.Msg}
 	}
-	s := &c.sums[at]
-	s.n.Add(&s.n, big.NewInt(int64(cell.N)))
-	s.events.Add(&s.events, big.NewInt(cell.Events))
+	return err
+}
+
+// place resolves one key.
+func (s *Service) place(names *catalog.View, now time.Time, k *CounterKey, q *question, p *place) error {
+	p.ids = counterIDs{anyID, int64(event.Valid), anyID, anyID, anyID}
+	if err := k.resolve(names, &p.ids); err != nil {
+		return err
+	}
+	if err := s.resolveRange(names, now, k, q); err != nil {
+		return err
+	}
+	t := tableKey{names.Info().ID, shape{from: q.lo, to: q.hi}}
+	for i, id := range p.ids {
+		t.fixed[i] = id != anyID
+	}
+	p.key = t.key(&p.ids)
+	if p.shape = q.shapeOf(&t); p.shape < len(q.shapes) {
+		return nil
+	}
+	if len(q.shapes) == maxShapes {
+		return bad("keys", "more than %d different ranges and combinations in one question", maxShapes)
+	}
+	q.shapes = append(q.shapes, t)
+	return nil
+}
+
+// shapeOf finds a shape; the last one is the likeliest. A new one's place is behind it.
+func (q *question) shapeOf(t *tableKey) int {
+	for i, k := range slices.Backward(q.shapes) {
+		if k == *t {
+			return i
+		}
+	}
+	return len(q.shapes)
+}
+
+func (k *CounterKey) resolve(names *catalog.View, ids *counterIDs) error {
+	for _, f := range [...]struct {
+		at  int
+		dim Dim
+		key string
+	}{{0, EventType, k.Type}, {1, Class, k.Class}, {2, Campaign, k.Campaign}, {4, Affiliate, k.Affiliate}} {
+		switch {
+		case f.key == "":
+		case f.dim == Class && f.key == "all":
+			ids[f.at] = anyID
+		default:
+			id, ok := resolve(names, f.dim, f.key)
+			if !ok {
+				return bad(f.dim.String(), "there is no %s %q", f.dim, clip(f.key))
+			}
+			ids[f.at] = id
+		}
+	}
+	if k.Banner == "" {
+		return nil
+	}
+	if k.Campaign != "" && !strings.Contains(k.Banner, "/") {
+		if b, ok := names.Banner(event.CampaignID(ids[2]), []byte(k.Banner)); ok {
+			ids[3] = int64(b.ID)
+			return nil
+		}
+	}
+	q := Query{}
+	if k.Campaign != "" {
+		q.filters[Campaign].ids = []int64{ids[2]}
+	}
+	if err := q.addBanner(names, k.Banner); err != nil {
+		return bad("banner", "there is no banner %q", clip(k.Banner))
+	}
+	if found := q.filters[Banner].ids; len(found) > 1 {
+		return bad("banner", "%d campaigns have a banner %q; name the campaign too", len(found), clip(k.Banner))
+	}
+	ids[3] = q.filters[Banner].ids[0]
+	return nil
+}
+
+// resolveRange leaves the key's range in the question, where the next key finds it when it has the same.
+func (s *Service) resolveRange(names *catalog.View, now time.Time, k *CounterKey, q *question) error {
+	if q.hi > q.lo && k.From == q.from && k.To == q.to {
+		return nil
+	}
+	lo, hi := int64(everFrom), int64(everTo)
+	var err error
+	if (k.From != "" || k.To != "") && q.zone == nil {
+		if q.zone, err = s.zone(names.Info().TimeZone); err != nil {
+			return fmt.Errorf("zone of tenant %q: %w", names.Info().Key, err)
+		}
+	}
+	if k.From != "" {
+		if lo, err = parseInstant("from", k.From, q.zone, now); err != nil {
+			return err
+		}
+	}
+	if k.To != "" {
+		if hi, err = parseInstant("to", k.To, q.zone, now); err != nil {
+			return err
+		}
+	}
+	if lo >= hi {
+		return bad("to", "the range is empty")
+	}
+	q.from, q.to, q.lo, q.hi = k.From, k.To, lo, hi
+	return nil
+}
+
+// zone loads a zone once.
+func (s *Service) zone(name string) (*time.Location, error) {
+	if z, ok := s.zones.Load(name); ok {
+		return z.(*time.Location), nil //nolint:forcetypeassert // nothing else is put there
+	}
+	z, err := time.LoadLocation(name)
+	if err == nil {
+		s.zones.Store(name, z)
+	}
+	return z, err
 }

@@ -21,6 +21,17 @@ type owner struct {
 	mu     sync.Mutex
 	frozen []*ledger.Generation
 	open   *ledger.Generation
+	feed   *Feed
+	done   uint64 // committed
+}
+
+func (o *owner) Mark(i int) (ledger.Mark, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i > 0 || o.open == nil {
+		return ledger.Mark{}, false
+	}
+	return ledger.Mark{Lane: o.open.Lane, Folded: o.open.To.Seq, Committed: o.done}, true
 }
 
 func (o *owner) Pending() []*ledger.Generation {
@@ -56,13 +67,17 @@ func (o *owner) freeze() *ledger.Generation {
 	}
 	g.To.Flush = g.From.Flush + 1
 	o.frozen = append(o.frozen, g)
-	o.open = &ledger.Generation{From: g.To, To: g.To}
+	o.open = &ledger.Generation{Lane: g.Lane, From: g.To, To: g.To}
 	return g
 }
 
 func (o *owner) committed() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.done = o.frozen[0].To.Seq
+	if o.feed != nil {
+		o.feed.Committed(o.frozen[0])
+	}
 	o.frozen = o.frozen[1:]
 }
 
@@ -77,14 +92,21 @@ func simpleCell(typ event.Type, bucket int32, n event.Micros) ledger.Cell {
 // impression and one click, so an answer in which they differ is torn; an answer below what was folded before it was
 // asked for has lost something; one above what was folded when it came has counted twice.
 func TestLiveCountersAreExactAtEachInstant(t *testing.T) {
+	t.Run("read from the ledger", func(t *testing.T) { readWhileFlushing(t, Config{}, true) })
+	t.Run("kept in memory", func(t *testing.T) { readWhileFlushing(t, Config{Feed: NewFeed(), Show: -1}, true) })
+	t.Run("kept in memory and shown for a while", func(t *testing.T) { readWhileFlushing(t, Config{Feed: NewFeed()}, false) })
+}
+
+func readWhileFlushing(t *testing.T, c Config, newest bool) {
 	b := newBench(t)
 	names := network(t, 1, "UTC", false)
 	epoch, at, err := b.Acquire(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &owner{open: &ledger.Generation{From: at, To: at}}
-	s := New(Config{Reader: b, Live: o, Now: time.Now})
+	o := &owner{open: &ledger.Generation{From: at, To: at}, feed: c.Feed}
+	c.Reader, c.Live, c.Now = b, o, time.Now
+	s := New(c)
 	bucket := minuteOf(t, "2026-04-01T10:00:00Z")
 
 	const flushes, batches = 40, 25
@@ -112,33 +134,41 @@ func TestLiveCountersAreExactAtEachInstant(t *testing.T) {
 		}
 	})
 	keys := []CounterKey{{Type: "impression"}, {Type: "click", Campaign: "100"}, {}}
-	read := func() {
-		least := count()
+	read := func(least int64) int64 {
+		if newest {
+			least = count()
+		}
 		res, err := s.Counters(t.Context(), names, keys)
 		most := count()
 		if err != nil {
 			t.Error(err)
-			return
+			return least
 		}
 		i, c, all := res.Values[0].Events, res.Values[1].Events, res.Values[2].Events
 		if i != c || all != 2*i || i < least || i > most {
 			t.Errorf("impressions %d clicks %d all %d with %d to %d folded", i, c, all, least, most)
 		}
+		return i
 	}
 	for range 2 {
 		wg.Go(func() {
+			last := int64(0)
 			for {
 				select {
 				case <-done:
 					return
 				default:
-					read()
+					last = read(last)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	read()
+	newest = true // everything is committed, and that is always shown
+	read(0)
+	if kept := s.residents != nil && s.residents.now.Load() != nil; kept != (c.Feed != nil) {
+		t.Errorf("kept in memory: %v", kept)
+	}
 	if count() != flushes*batches {
 		t.Errorf("folded %d", count())
 	}

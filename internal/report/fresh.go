@@ -71,3 +71,9 @@ func (f *Fresh) judge(now time.Time, halted []int) {
 		f.LagMS = max(0, now.Sub(*f.AsOf).Milliseconds())
 	}
 }
+
+// advance moves the lane to the end of a generation.
+func (l *LaneFresh) advance(g *ledger.Generation) {
+	l.Seq = g.To.Seq
+	l.AsOf = time.UnixMilli(max(g.To.LogTime, l.AsOf.UnixMilli())).UTC()
+}

@@ -2,7 +2,8 @@
 // filter, and live counters. It builds SQL over one ledger snapshot, fetches exact integers and does all money in Go,
 // so that no SQL dialect ever rounds a price.
 //
-// It owns no goroutine and no state besides its configuration; every call runs on its caller's goroutine. It must not
+// It owns no goroutine; every call runs on its caller's goroutine. Its only state is the sums that it keeps for counters,
+// which any of its callers brings up to date. It must not
 // write to the ledger, parse HTTP or hold a snapshot open while it computes.
 package report
 
@@ -10,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"milliard/internal/catalog"
@@ -25,6 +27,7 @@ type Reader interface {
 // a frozen copy. A generation may already be committed when it is looked at.
 type Live interface {
 	Pending() []*ledger.Generation
+	Mark(i int) (ledger.Mark, bool) // of the i-th lane, without waiting; false behind the last
 }
 
 // BadRequest is a question that cannot be answered as it was put: which part of it, and what would be possible.
@@ -56,19 +59,35 @@ type Config struct {
 	Live   Live             // nil: counters know only what is committed
 	Now    func() time.Time // the wall clock, for "today" and for the lag
 	Halted func() []int     // lanes that have stopped: their numbers may be behind; nil: none
+	// Feed is told of what the ledger takes. With it, and with Live, counters that are asked for again are answered from
+	// memory.
+	Feed *Feed
+	// Show is how long such an answer may be given again although more was folded; 50 ms by default, never when negative.
+	Show time.Duration
 }
 
 // Service answers reports and counters. It is safe for concurrent use.
 type Service struct {
-	reader Reader
-	live   Live
-	now    func() time.Time
-	halted func() []int
+	reader    Reader
+	live      Live
+	now       func() time.Time
+	halted    func() []int
+	epoch     time.Time  // what the monotonic clock counts from
+	zones     sync.Map   // name → *time.Location: loading one reads a file
+	residents *residents // nil: every answer is read from the ledger
 }
 
 // New returns a service.
 func New(c Config) *Service {
-	s := &Service{reader: c.Reader, live: c.Live, now: c.Now, halted: c.Halted}
+	s := &Service{reader: c.Reader, live: c.Live, now: c.Now, halted: c.Halted, epoch: time.Now()}
+	if c.Feed != nil && c.Live != nil {
+		if c.Show == 0 {
+			c.Show = showFor
+		}
+		s.residents = &residents{
+			feed: c.Feed, show: c.Show, tables: map[tableKey]*table{}, asked: map[tableKey]int64{}, wide: map[tableKey]int64{},
+		}
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}

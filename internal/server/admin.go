@@ -61,7 +61,7 @@ func (s *Server) compact(ctx context.Context) {
 
 // startAdmin opens the admin listener and registers every route of that side.
 func (s *Server) startAdmin(ctx context.Context) error {
-	s.reports = report.New(report.Config{Reader: s.ledger, Live: s.grid, Now: s.cfg.Clock, Halted: s.haltedLanes})
+	s.reports = report.New(report.Config{Reader: s.ledger, Live: s.grid, Now: s.cfg.Clock, Halted: s.grid.Halted, Feed: s.feed})
 	var err error
 	s.ops, err = ops.New(ops.Config{
 		Registry: s.registry, Stages: &s.stages, Ready: s.ready, Lanes: s.laneStatus, Version: s.cfg.Version,
@@ -109,16 +109,6 @@ func (s *Server) startAdmin(ctx context.Context) error {
 		}
 	}()
 	return nil
-}
-
-func (s *Server) haltedLanes() []int {
-	var out []int
-	for _, l := range s.grid.Status() {
-		if l.Halted != nil {
-			out = append(out, l.Lane)
-		}
-	}
-	return out
 }
 
 // ready says whether doors and grid can do their work, and why not.

@@ -63,6 +63,7 @@ type Server struct {
 	lanes    *journal.Lanes
 	doors    *collect.Doors
 	reports  *report.Service
+	feed     *report.Feed // from the lanes to the reports
 	ops      *ops.Ops
 	dash     *dash.Dash
 	admin    *http.Server
@@ -85,7 +86,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, log: cfg.logger(), registry: prometheus.NewRegistry(), adminErr: make(chan error, 1)}, nil
+	return &Server{cfg: cfg, log: cfg.logger(), registry: prometheus.NewRegistry(), feed: report.NewFeed(), adminErr: make(chan error, 1)}, nil
 }
 
 // Start opens and starts everything, in the order below. When a step fails, what was opened is closed again.
@@ -226,7 +227,7 @@ func (s *Server) startGrid(ctx context.Context) error {
 			Stream:  stream, Ledger: s.ledger, Archive: s.archive, ImageDir: s.dir.Join("images", name),
 			HaltFile:      s.dir.Join(grid.HaltFile(name)),
 			FlushInterval: s.cfg.FlushInterval, ImageInterval: s.cfg.ImageInterval, ImageEvents: 20_000_000,
-			TrimInterval: s.cfg.TrimInterval, Log: s.log, Metrics: metrics,
+			TrimInterval: s.cfg.TrimInterval, Log: s.log, Metrics: metrics, Committed: s.feed.Committed,
 			Own:   s.stages.New(stage.Own, name, 1),
 			Flush: s.stages.New(stage.Flush, name, 1),
 			Seal:  s.stages.New(stage.Seal, name, 1),
