@@ -23,6 +23,8 @@ type Details struct {
 	others []uint8 // of the key at the same place: dimensions counted under ledger.OtherValue, as bits
 	subs   map[string]uint32
 	names  []string
+
+	touched uint64 // keeps touching from being optimised away
 }
 
 // NewDetails returns an empty table with room for n details.
@@ -50,10 +52,28 @@ func (d *Details) Sub(value []byte) uint32 {
 // Add adds v to a detail. Whether the campaign's budgets have room is asked when a detail is new, which is whenever a
 // value is: so the budgets move with the log and not with the generations.
 func (d *Details) Add(k *Detail, v ledger.Value, budgets *Budgets) {
-	key := pack(k)
-	at := d.table.add(&key, v)
-	if at == len(d.others) {
-		d.others = append(d.others, budgets.others(k, d.names[k.Sub1]))
+	d.AddAll([]Key{pack(k)}, []ledger.Value{v}, budgets)
+}
+
+// addedTogether is how many details are looked up before the first is added, so that their misses overlap.
+const addedTogether = 64
+
+// AddAll is Add for many, in their order.
+func (d *Details) AddAll(keys []Key, values []ledger.Value, budgets *Budgets) {
+	var hashes [addedTogether]uint64
+	for len(keys) > 0 {
+		n := min(len(keys), addedTogether)
+		for i := range n {
+			hashes[i] = keys[i].hash()
+		}
+		d.touched += d.table.touch(hashes[:n])
+		for i := range n {
+			if at := d.table.addHashed(&keys[i], hashes[i], values[i]); at == len(d.others) {
+				k := keys[i].unpack()
+				d.others = append(d.others, budgets.others(&k, d.names[k.Sub1]))
+			}
+		}
+		keys, values = keys[n:], values[n:]
 	}
 }
 

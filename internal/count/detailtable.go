@@ -7,23 +7,37 @@ import (
 	"milliard/internal/ledger"
 )
 
-// packed is a Detail in whole words, so that two are compared without gaps and without a call: this is the one look-up
+// Key is a Detail in whole words, so that two are compared without gaps and without a call: this is the one look-up
 // that every event costs.
-type packed [6]uint64
+type Key [6]uint64
 
-func pack(k *Detail) packed {
+func pack(k *Detail) Key {
 	c := &k.Cell
-	return packed{
-		uint64(uint32(c.Bucket))<<32 | uint64(c.Campaign),
-		uint64(c.Banner)<<32 | uint64(c.Affiliate),
-		uint64(c.Revenue)<<32 | uint64(c.Payout),
-		uint64(c.Tenant)<<48 | uint64(c.Type)<<32 | uint64(c.Goal)<<16 | uint64(c.Class)<<8 | uint64(k.Device),
-		uint64(uint32(k.Quarter))<<32 | uint64(k.Sub1),
-		uint64(k.Country),
+	return Pack(c.Bucket, c.Campaign, c.Banner, c.Affiliate, c.Revenue, c.Payout, c.Tenant, c.Type, c.Goal, c.Class, k.Device,
+		k.Quarter, k.Sub1, k.Country)
+}
+
+// Pack makes the key of a detail.
+func Pack(bucket int32, campaign event.CampaignID, banner event.BannerID, affiliate event.AffiliateID, revenue, payout event.PriceID,
+	tenant event.TenantID, typ event.Type, goal event.GoalID, class event.Class, device event.Device,
+	quarter int32, sub1 uint32, country event.Country,
+) Key {
+	return Key{
+		uint64(uint32(bucket))<<32 | uint64(campaign),
+		uint64(banner)<<32 | uint64(affiliate),
+		uint64(revenue)<<32 | uint64(payout),
+		uint64(tenant)<<48 | uint64(typ)<<32 | uint64(goal)<<16 | uint64(class)<<8 | uint64(device),
+		uint64(uint32(quarter))<<32 | uint64(sub1),
+		uint64(country),
 	}
 }
 
-func (p *packed) unpack() Detail {
+// is says whether two keys are equal.
+func (p *Key) is(k *Key) bool {
+	return p[0] == k[0] && p[1] == k[1] && p[2] == k[2] && p[3] == k[3] && p[4] == k[4] && p[5] == k[5]
+}
+
+func (p *Key) unpack() Detail {
 	return Detail{
 		Cell: ledger.Key{
 			Bucket: int32(p[0] >> 32), Tenant: event.TenantID(p[3] >> 48), Type: event.Type(p[3] >> 32), Goal: event.GoalID(p[3] >> 16),
@@ -35,7 +49,7 @@ func (p *packed) unpack() Detail {
 }
 
 // hash mixes the words in three multiplications; keys are ours, so speed matters more than resistance.
-func (p *packed) hash() uint64 {
+func (p *Key) hash() uint64 {
 	h0, l0 := bits.Mul64(p[0]^0x9e3779b97f4a7c15, p[1]^0xe7037ed1a0b428db)
 	h1, l1 := bits.Mul64(p[2]^0x8ebc6af09c88c6e3, p[3]^0x589965cc75374cc3)
 	h2, l2 := bits.Mul64(p[4]^0xa0761d6478bd642f, p[5]^0x1d8e4e27c47d124f)
@@ -44,7 +58,7 @@ func (p *packed) hash() uint64 {
 
 // detailRow is a key beside its sum: an event that finds its detail touches nothing else.
 type detailRow struct {
-	key packed
+	key Key
 	sum ledger.Value
 }
 
@@ -63,11 +77,12 @@ func (t *detailTable) reserve(n int) {
 }
 
 // add is Table.Add. It returns where the sum is, which is new when it is the last.
-func (t *detailTable) add(k *packed, v ledger.Value) int {
+func (t *detailTable) add(k *Key, v ledger.Value) int { return t.addHashed(k, k.hash(), v) }
+
+func (t *detailTable) addHashed(k *Key, h uint64, v ledger.Value) int {
 	if 2*(len(t.rows)+1) > len(t.index) {
 		t.grow()
 	}
-	h := k.hash()
 	mask := uint64(len(t.index) - 1)
 	i := h & mask
 	for ; t.index[i] != 0; i = (i + 1) & mask {
@@ -75,7 +90,7 @@ func (t *detailTable) add(k *packed, v ledger.Value) int {
 			continue
 		}
 		at := int(uint32(t.index[i])) - 1
-		if row := &t.rows[at]; row.key == *k {
+		if row := &t.rows[at]; row.key.is(k) {
 			if add(&row.sum, v) {
 				return at
 			}
@@ -85,6 +100,24 @@ func (t *detailTable) add(k *packed, v ledger.Value) int {
 	t.rows = append(t.rows, detailRow{*k, v})
 	t.index[i] = h>>32<<32 | uint64(len(t.rows))
 	return len(t.rows) - 1
+}
+
+// touch reads the memory that adding keys of these hashes will need. Many such reads wait together; the sum says nothing.
+func (t *detailTable) touch(hashes []uint64) (sum uint64) {
+	if len(t.rows) == 0 {
+		return 0
+	}
+	mask := uint64(len(t.index) - 1)
+	for _, h := range hashes {
+		sum += t.index[h&mask]
+	}
+	for _, h := range hashes {
+		if at := uint32(t.index[h&mask]); at != 0 {
+			row := &t.rows[at-1]
+			sum += row.key[0] + uint64(row.sum.Events)
+		}
+	}
+	return sum
 }
 
 func (t *detailTable) grow() {

@@ -43,8 +43,8 @@ func TestPackingLosesNothing(t *testing.T) {
 func TestDetailTableSumsAsAMapDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var table detailTable
-		want := map[packed]int64{}
-		got := map[packed]int64{}
+		want := map[Key]int64{}
+		got := map[Key]int64{}
 		for range rapid.IntRange(0, 300).Draw(t, "events") {
 			d := drawDetail(t)
 			k := pack(&d)

@@ -13,14 +13,6 @@ const pageBits = 4096
 // pageWords is a page in words.
 const pageWords = pageBits / 64
 
-// PageKey names a page: a run of 4,096 counters of one minter in one slot for one event type.
-type PageKey struct {
-	Type   event.Type
-	Slot   uint16
-	Minter uint32
-	Page   uint32
-}
-
 // ImportPageKey names a page of 4,096 rows of an import.
 type ImportPageKey struct {
 	Import event.ImportID
@@ -91,18 +83,6 @@ func (b *bitmap[K]) alloc() uint32 {
 	return uint32(len(b.slab) - 1)
 }
 
-// expire drops the pages whose newest id was minted before limit.
-func (b *bitmap[K]) expire(limit int64) {
-	for k, ref := range b.pages {
-		if ref.last < limit {
-			if ref.index != fullPage {
-				b.free = append(b.free, ref.index)
-			}
-			delete(b.pages, k)
-		}
-	}
-}
-
 // snapshot copies every page, ordered by less, so that equal states give equal images.
 func (b *bitmap[K]) snapshot(compare func(a, b K) int) []Page[K] {
 	out := make([]Page[K], 0, len(b.pages))
@@ -138,45 +118,6 @@ func copyBits(dst *[pageWords]uint64, src []uint64) (set int) {
 	}
 	return set
 }
-
-// Minted remembers ids that our own doors minted: one bit per id, for the life of their token.
-type Minted struct{ bits bitmap[PageKey] }
-
-// NewMinted returns an empty set.
-func NewMinted() *Minted { return &Minted{newBitmap[PageKey]()} }
-
-func mintedPage(t event.Type, id event.MintedID) (PageKey, uint64) {
-	c := id.Counter()
-	return PageKey{Type: t, Slot: id.Slot(), Minter: id.Minter(), Page: uint32(c / pageBits)}, c % pageBits
-}
-
-// Seen says whether the id was claimed for this type of event.
-func (m *Minted) Seen(t event.Type, id event.MintedID) bool {
-	k, bit := mintedPage(t, id)
-	return m.bits.seen(k, bit)
-}
-
-// Claim remembers the id.
-func (m *Minted) Claim(t event.Type, id event.MintedID) {
-	k, bit := mintedPage(t, id)
-	m.bits.claim(k, bit, id.UnixMilli())
-}
-
-// Expire forgets pages whose newest id was minted before limit (unix ms): no door accepts such a token any more.
-func (m *Minted) Expire(limit int64) { m.bits.expire(limit) }
-
-// Pages copies the state for an image.
-func (m *Minted) Pages() []Page[PageKey] {
-	return m.bits.snapshot(func(a, b PageKey) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Minter, b.Minter), cmp.Compare(a.Page, b.Page))
-	})
-}
-
-// Restore replaces the state with an image's.
-func (m *Minted) Restore(pages []Page[PageKey]) { m.bits.restore(pages) }
-
-// Len returns the number of pages.
-func (m *Minted) Len() int { return len(m.bits.pages) }
 
 // Imports remembers the rows of imports, for ever.
 type Imports struct{ bits bitmap[ImportPageKey] }

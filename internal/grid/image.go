@@ -28,7 +28,8 @@ var ErrImage = errors.New("image unusable")
 const (
 	imageMagic   = "MLIMG1"
 	orderChunk   = 1 << 20
-	imageVersion = 1
+	imageVersion = 2
+	firstUses    = 1 << 15 // in the slot of a page of minted ids: it holds first uses
 )
 
 // Snapshot is a State copied at one position, ready to be encoded while the state moves on.
@@ -193,7 +194,11 @@ func (s *Snapshot) encodePages(w *imageWriter) {
 	w.u32(uint32(len(s.minted)))
 	for _, p := range s.minted {
 		w.u16(uint16(p.Key.Type))
-		w.u16(p.Key.Slot)
+		slot := p.Key.Slot
+		if p.Key.FirstUses {
+			slot |= firstUses
+		}
+		w.u16(slot)
 		w.u32(p.Key.Minter)
 		w.u32(p.Key.Page)
 		w.i64(p.Last)
@@ -317,6 +322,7 @@ func (s *State) decodePages(r *cursor.Reader) {
 		p := dedup.Page[dedup.PageKey]{Key: dedup.PageKey{
 			Type: event.Type(r.U16()), Slot: r.U16(), Minter: r.U32(), Page: r.U32(),
 		}, Last: r.I64()}
+		p.Key.FirstUses, p.Key.Slot = p.Key.Slot&firstUses != 0, p.Key.Slot&^firstUses
 		p.Bits = pageBits(r)
 		minted = append(minted, p)
 	}

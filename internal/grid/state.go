@@ -3,7 +3,6 @@ package grid
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"milliard/internal/count"
@@ -74,12 +73,12 @@ type State struct {
 	recorded   []byte        // verdicts that the batch at hand has had before and keeps; nil: it is judged
 	stamp      int64         // of the message that is being folded, unix ms
 	open       *gathering
-	counting   bool         // false while folding what the ledger has counted already: the gathering is thrown away
-	clamped    uint64       // stamps that were clamped
-	block      event.Block  // scratch
-	row        event.Event  // scratch
-	detail     count.Detail // scratch
-	foldedInfo FoldedInfo   // of the last batch
+	counting   bool        // false while folding what the ledger has counted already: the gathering is thrown away
+	clamped    uint64      // stamps that were clamped
+	block      event.Block // scratch
+	row        event.Event // scratch
+	group      rowGroup    // scratch
+	foldedInfo FoldedInfo  // of the last batch
 }
 
 // SealedBatch is one batch's verdicts, waiting to be archived with its bytes.
@@ -295,146 +294,3 @@ func (s *State) received(h *journal.Header) int64 {
 	}
 	return r
 }
-
-func (s *State) foldEvents(seq uint64, h *journal.Header, body []byte) error {
-	received := s.received(h)
-	verdicts := make([]byte, 0, h.Events)
-	for {
-		main, personal, rest, ok, err := journal.NextBlock(body)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
-		body = rest
-		if err := s.block.Decode(main, personal); err != nil {
-			return err
-		}
-		if len(verdicts)+s.block.N > int(h.Events) {
-			return fmt.Errorf("%w: more events than the header says", journal.ErrBadBatch)
-		}
-		for i := range s.block.N {
-			s.block.Row(i, &s.row)
-			class := s.judgeAndCount(seq, uint32(len(verdicts)), &s.row, received)
-			verdicts = append(verdicts, byte(class))
-		}
-	}
-	if len(verdicts) != int(h.Events) {
-		return fmt.Errorf("%w: %d events, header says %d", journal.ErrBadBatch, len(verdicts), h.Events)
-	}
-	s.foldedInfo.Verdicts = verdicts
-	return nil
-}
-
-// judgeAndCount gives one event its verdict, claims its ids if it is valid, and counts it.
-func (s *State) judgeAndCount(seq uint64, row uint32, e *event.Event, received int64) event.Class {
-	bucket := received / minuteMillis
-	var class event.Class
-	switch {
-	case !believable(e):
-		class = event.Undecided
-		e.N, e.Amount, e.Time = 0, 0, received
-	case e.Space == event.Minted && s.stamp-e.ID.UnixMilli() > s.mintedLife():
-		class = event.Expired // it waited so long that nobody can say any more whether its id was used
-	case !s.opt.NoDuplicates && s.seen(e):
-		class = event.Duplicate
-	default:
-		class = s.rules.Class(e.Flags, e.Time, s.pos.LogTime, e.Space)
-	}
-	if s.recorded != nil && int(row) < len(s.recorded) && event.Class(s.recorded[row]) != class {
-		class = event.Class(s.recorded[row])
-		if class == event.Undecided {
-			e.N, e.Amount, e.Time = 0, 0, received
-		}
-	}
-	if e.Space == event.Imported {
-		bucket = e.Time / minuteMillis
-	}
-	if class == event.Valid && !s.opt.NoDuplicates {
-		s.claim(e)
-	}
-	d := &s.detail
-	*d = count.Detail{
-		Cell: ledger.Key{
-			Bucket: int32(bucket), Tenant: e.Tenant, Type: e.Type, Goal: e.Goal, Class: class, Campaign: e.Campaign,
-			Banner: e.Banner, Affiliate: e.Affiliate, Revenue: e.Revenue, Payout: e.Payout,
-		},
-		Quarter: int32(e.Time / minuteMillis / count.Quarter * count.Quarter),
-		Sub1:    s.open.details.Sub(sub1(e.Subs)), Country: e.Country, Device: e.Device,
-	}
-	s.open.details.Add(d, ledger.Value{N: e.N, Amount: e.Amount, Events: 1}, s.budgets)
-	if s.counting {
-		s.open.addRow(seq, row, e, class, received)
-	}
-	return class
-}
-
-const minuteMillis = 60_000
-
-// Bounds of what a cell can hold; the doors refuse such values already, so this is the second of two checks.
-const (
-	maxEventTime = 95_617_584_000_000 // unix ms, the year 5000: its minute fits 32 bits
-	maxMicros    = 1 << 53            // of one event: 9,007,199,254 units
-)
-
-// believable says whether an event's numbers can be counted. One that cannot is undecided: held, counted as an event,
-// but with neither increment nor amount.
-func believable(e *event.Event) bool {
-	return e.Time >= 0 && e.Time < maxEventTime && e.N <= maxMicros && e.N >= -maxMicros &&
-		e.Amount <= maxMicros && e.Amount >= -maxMicros
-}
-
-// seen says whether the event's identity was used before. A conversion with an order, or with nothing but its click and
-// goal, is identified by that alone: its slot is that of the order or click, so no other id of it could be looked up
-// where it was claimed. An imported event that brings an id is identified by it, for ever, whatever file and row it
-// stands in. Everything else is identified by its id or row.
-func (s *State) seen(e *event.Event) bool {
-	if h, ok := s.lastingHash(e); ok {
-		return s.orders.Seen(h)
-	}
-	switch e.Space {
-	case event.Minted:
-		return s.minted.Seen(e.Type, e.ID)
-	case event.Imported:
-		return s.imports.Seen(e.Import, e.ID.Lo)
-	default:
-		return s.window.Seen(s.router.Foreign(e.Tenant, e.Source, e.Type, e.Foreign))
-	}
-}
-
-func (s *State) claim(e *event.Event) {
-	if h, ok := s.lastingHash(e); ok {
-		s.orders.Claim(h)
-		return
-	}
-	switch e.Space {
-	case event.Minted:
-		s.minted.Claim(e.Type, e.ID)
-	case event.Imported:
-		s.imports.Claim(e.Import, e.ID.Lo)
-	default:
-		s.window.Claim(s.router.Foreign(e.Tenant, e.Source, e.Type, e.Foreign), s.pos.LogTime)
-	}
-}
-
-// lastingHash returns what an event is remembered by for ever: a conversion by order and goal, or by the id made from its
-// click and goal; an imported event by the id it brings.
-func (s *State) lastingHash(e *event.Event) (uint64, bool) {
-	switch {
-	case e.Type == event.Conversion && len(e.Order) > 0:
-		var buf [8 + event.MaxForeignID]byte
-		key := append(buf[:0], "g"...)
-		key = append(key, byte(e.Goal), byte(e.Goal>>8), '/')
-		key = append(key, e.Order...)
-		return s.router.Order(e.Tenant, e.Advertiser, key), true
-	case e.Type == event.Conversion && !e.Click.IsZero() && e.Space == event.Foreign && strings.HasPrefix(string(e.Foreign), clickIDPrefix):
-		return s.router.Foreign(e.Tenant, nil, e.Type, e.Foreign), true
-	case e.Space == event.Imported && len(e.Foreign) > 0:
-		return s.router.Foreign(e.Tenant, e.Source, e.Type, e.Foreign), true
-	}
-	return 0, false
-}
-
-// clickIDPrefix starts the foreign ids that the conversion door makes of a click id and a goal.
-const clickIDPrefix = "click/"

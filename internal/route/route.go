@@ -44,15 +44,20 @@ func (r Router) Slot(e *event.Event) uint16 {
 // Foreign returns the keyed hash of a foreign id. The type is part of it: an impression and a click may share an id.
 func (r Router) Foreign(tenant event.TenantID, source []byte, typ event.Type, id []byte) uint64 {
 	var buf [6 + 2*event.MaxForeignID + 2]byte
+	hash, _ := r.HashForeign(buf[:0], tenant, source, typ, id)
+	return hash
+}
+
+// HashForeign is Foreign with the caller's buffer, which it overwrites and returns: who hashes many ids need not clear
+// one for each.
+func (r Router) HashForeign(buf []byte, tenant event.TenantID, source []byte, typ event.Type, id []byte) (uint64, []byte) {
 	if planted.Is(planted.NoTenant) {
 		tenant = 0
 	}
-	b := binary.LittleEndian.AppendUint16(buf[:0], uint16(tenant))
-	b = binary.LittleEndian.AppendUint16(b, uint16(typ))
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(source)))
+	b := binary.LittleEndian.AppendUint64(buf[:0], uint64(uint16(len(source)))<<32|uint64(typ)<<16|uint64(tenant))[:6]
 	b = append(b, source...)
 	b = append(b, id...)
-	return xxh3.HashSeed(b, r.Seed)
+	return xxh3.HashSeed(b, r.Seed), b
 }
 
 // Order returns the keyed hash of an advertiser's order id. The goal is not part of it, so all goals of an order meet.

@@ -1,0 +1,236 @@
+package grid
+
+import (
+	"bytes"
+	"fmt"
+
+	"milliard/internal/count"
+	"milliard/internal/event"
+	"milliard/internal/journal"
+	"milliard/internal/ledger"
+)
+
+// ahead is how many rows are looked up together: first the memory that each will need is touched, so that the processor
+// waits for all of it at once, then they are judged one after the other.
+const ahead = 64
+
+// memory says what remembers a row's identity.
+type memory uint8
+
+const (
+	inWindow memory = iota
+	inMinted
+	inImports
+	inOrders // for ever
+)
+
+// rowGroup is scratch for the rows that are folded together.
+type rowGroup struct {
+	memory [ahead]memory
+	hash   [ahead]uint64 // what a row is remembered by in the window or among the orders
+	keys   [ahead]count.Key
+	values [ahead]ledger.Value
+	hashed []byte   // bytes of the id that is being hashed
+	subs   []uint32 // number of the value of sub1 by entry of the block's dictionary, plus one; 0 is not looked up yet
+	touch  uint64   // keeps touching from being optimised away
+}
+
+func (s *State) foldEvents(seq uint64, h *journal.Header, body []byte) error {
+	received := s.received(h)
+	verdicts := make([]byte, 0, h.Events)
+	for {
+		main, personal, rest, ok, err := journal.NextBlock(body)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		body = rest
+		if err := s.block.Decode(main, personal); err != nil {
+			return err
+		}
+		if len(verdicts)+s.block.N > int(h.Events) {
+			return fmt.Errorf("%w: more events than the header says", journal.ErrBadBatch)
+		}
+		verdicts = s.foldBlock(seq, received, verdicts)
+	}
+	if len(verdicts) != int(h.Events) {
+		return fmt.Errorf("%w: %d events, header says %d", journal.ErrBadBatch, len(verdicts), h.Events)
+	}
+	s.foldedInfo.Verdicts = verdicts
+	return nil
+}
+
+// foldBlock gives each row of the block its verdict, claims its ids if it is valid, and counts it.
+func (s *State) foldBlock(seq uint64, received int64, verdicts []byte) []byte {
+	b, g := &s.block, &s.group
+	g.subs = append(g.subs[:0], make([]uint32, len(b.S[event.StrSubs].Dict))...)
+	for at := 0; at < b.N; at += ahead {
+		end := min(at+ahead, b.N)
+		if !s.opt.NoDuplicates {
+			s.identify(at, end)
+		}
+		for i := at; i < end; i++ {
+			verdicts = append(verdicts, byte(s.foldRow(seq, uint32(len(verdicts)), i, i-at, received)))
+		}
+		s.open.details.AddAll(g.keys[:end-at], g.values[:end-at], s.budgets)
+	}
+	return verdicts
+}
+
+// identify finds out by what rows at to end are remembered, and touches that memory.
+func (s *State) identify(at, end int) {
+	b, g := &s.block, &s.group
+	types := b.U[event.ColType]
+	for i := at; i < end; i++ {
+		n := i - at
+		if b.Space == event.Imported || event.Type(types[i]) == event.Conversion {
+			b.Row(i, &s.row)
+			if h, ok := s.lastingHash(&s.row); ok {
+				g.memory[n], g.hash[n] = inOrders, h
+				continue
+			}
+		}
+		switch b.Space {
+		case event.Minted:
+			g.memory[n] = inMinted
+		case event.Imported:
+			g.memory[n] = inImports
+		default:
+			g.memory[n] = inWindow
+			g.hash[n], g.hashed = s.router.HashForeign(g.hashed, event.TenantID(b.U[event.ColTenant][i]), b.S[event.StrSource].Row(i),
+				event.Type(types[i]), b.S[event.StrForeign].Row(i))
+		}
+	}
+	switch b.Space {
+	case event.Foreign:
+		g.touch += s.window.Touch(g.hash[:end-at])
+	case event.Minted:
+		g.touch += s.minted.Touch(types[at:end], b.U[event.ColIDHi][at:end], b.U[event.ColIDLo][at:end])
+	case event.Imported: // their rows follow each other
+	}
+}
+
+// foldRow judges row i of the block, which is row number row of its batch and row n of its group, and puts what it adds
+// into the group.
+func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64) event.Class {
+	b, g := &s.block, &s.group
+	u := &b.U
+	id := event.MintedID{Hi: u[event.ColIDHi][i], Lo: u[event.ColIDLo][i]}
+	typ := event.Type(u[event.ColType][i])
+	v := ledger.Value{N: b.MicrosAt(event.ColN, i), Amount: b.MicrosAt(event.ColAmount, i), Events: 1}
+	at := int64(u[event.ColTime][i])
+	var class event.Class
+	switch {
+	case !believable(at, v.N, v.Amount):
+		class = event.Undecided
+	case b.Space == event.Minted && s.stamp-id.UnixMilli() > s.mintedLife():
+		class = event.Expired // it waited so long that nobody can say any more whether its id was used
+	case !s.opt.NoDuplicates && s.seen(n, typ, id):
+		class = event.Duplicate
+	default:
+		class = s.rules.Class(event.Flags(u[event.ColFlags][i]), at, s.pos.LogTime, b.Space)
+	}
+	if s.recorded != nil && int(row) < len(s.recorded) {
+		class = event.Class(s.recorded[row])
+	}
+	if class == event.Undecided {
+		v.N, v.Amount, at = 0, 0, received
+	}
+	if class == event.Valid && !s.opt.NoDuplicates {
+		s.claim(n, typ, id)
+	}
+	bucket := received / minuteMillis
+	if b.Space == event.Imported {
+		bucket = at / minuteMillis
+	}
+	g.values[n] = v
+	g.keys[n] = count.Pack(int32(bucket), event.CampaignID(u[event.ColCampaign][i]), event.BannerID(u[event.ColBanner][i]),
+		event.AffiliateID(u[event.ColAffiliate][i]), event.PriceID(u[event.ColRevenue][i]), event.PriceID(u[event.ColPayout][i]),
+		event.TenantID(u[event.ColTenant][i]), typ, event.GoalID(u[event.ColGoal][i]), class, event.Device(u[event.ColDevice][i]),
+		int32(at/minuteMillis/count.Quarter*count.Quarter), s.sub(i), event.Country(u[event.ColCountry][i]))
+	if s.counting && (typ == event.Click || typ == event.Conversion) {
+		b.Row(i, &s.row)
+		s.row.N, s.row.Amount, s.row.Time = v.N, v.Amount, at
+		s.open.addRow(seq, row, &s.row, class, received)
+	}
+	return class
+}
+
+// sub returns the number that the open details give to the value of sub1 of row i.
+func (s *State) sub(i int) uint32 {
+	col := &s.block.S[event.StrSubs]
+	if len(col.Index) == 0 {
+		return 0
+	}
+	known := &s.group.subs[col.Index[i]]
+	if *known == 0 {
+		*known = s.open.details.Sub(sub1(col.Dict[col.Index[i]])) + 1
+	}
+	return *known - 1
+}
+
+const minuteMillis = 60_000
+
+// Bounds of what a cell can hold; the doors refuse such values already, so this is the second of two checks.
+const (
+	maxEventTime = 95_617_584_000_000 // unix ms, the year 5000: its minute fits 32 bits
+	maxMicros    = 1 << 53            // of one event: 9,007,199,254 units
+)
+
+// believable says whether an event's numbers can be counted. One that cannot is undecided: held, counted as an event,
+// but with neither increment nor amount.
+func believable(at int64, n, amount event.Micros) bool {
+	return at >= 0 && at < maxEventTime && n <= maxMicros && n >= -maxMicros && amount <= maxMicros && amount >= -maxMicros
+}
+
+// seen says whether the identity of row n of the group was used before.
+func (s *State) seen(n int, typ event.Type, id event.MintedID) bool {
+	switch h := s.group.hash[n]; s.group.memory[n] {
+	case inOrders:
+		return s.orders.Seen(h)
+	case inMinted:
+		return s.minted.Seen(typ, id)
+	case inImports:
+		return s.imports.Seen(s.block.Import, id.Lo)
+	default:
+		return s.window.Seen(h)
+	}
+}
+
+func (s *State) claim(n int, typ event.Type, id event.MintedID) {
+	switch h := s.group.hash[n]; s.group.memory[n] {
+	case inOrders:
+		s.orders.Claim(h)
+	case inMinted:
+		s.minted.Claim(typ, id)
+	case inImports:
+		s.imports.Claim(s.block.Import, id.Lo)
+	default:
+		s.window.Claim(h, s.pos.LogTime)
+	}
+}
+
+// lastingHash returns what an event is remembered by for ever. A conversion with an order, or with nothing but its click
+// and goal, is identified by that alone: its slot is that of the order or click, so no other id of it could be looked up
+// where it was claimed. An imported event that brings an id is identified by it, whatever file and row it stands in.
+// Everything else is identified by its id or row.
+func (s *State) lastingHash(e *event.Event) (uint64, bool) {
+	switch {
+	case e.Type == event.Conversion && len(e.Order) > 0:
+		var buf [8 + event.MaxForeignID]byte
+		key := append(buf[:0], "g"...)
+		key = append(key, byte(e.Goal), byte(e.Goal>>8), '/')
+		key = append(key, e.Order...)
+		return s.router.Order(e.Tenant, e.Advertiser, key), true
+	case e.Type == event.Conversion && !e.Click.IsZero() && e.Space == event.Foreign && bytes.HasPrefix(e.Foreign, []byte(clickIDPrefix)):
+		return s.router.Foreign(e.Tenant, nil, e.Type, e.Foreign), true
+	case e.Space == event.Imported && len(e.Foreign) > 0:
+		return s.router.Foreign(e.Tenant, e.Source, e.Type, e.Foreign), true
+	}
+	return 0, false
+}
+
+// clickIDPrefix starts the foreign ids that the conversion door makes of a click id and a goal.
+const clickIDPrefix = "click/"
