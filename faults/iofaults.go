@@ -15,6 +15,7 @@ const (
 	failingCalls = "failing calls"
 	storeLimit   = "store limit"
 	fullDisk     = "full disk"
+	orderOfCalls = "answers after their sync"
 )
 
 // runIO is tier T4: every store meets write and sync errors, and full disks of three kinds.
@@ -28,7 +29,7 @@ func runIO(ctx context.Context, b *bench, r *result) error {
 		return err
 	}
 	sweep := b.sweep()
-	want := b.plan(r, []part{{failingCalls, len(sweep), len(sweep), false}, {storeLimit, 2, 50, true}, {fullDisk, 2, 50, true}})
+	want := b.plan(r, []part{{failingCalls, len(sweep), len(sweep), false}, {storeLimit, 2, 50, true}, {fullDisk, 2, 50, true}, {orderOfCalls, 200, 5000, true}})
 	rnd := rand.New(rand.NewPCG(b.opt.seed, 4))
 	var calls []step
 	first := b.done[r.Tier][failingCalls] // the sweep goes on where it was left
@@ -55,6 +56,11 @@ func runIO(ctx context.Context, b *bench, r *result) error {
 	err = b.singly(ctx, storeLimit, want[storeLimit], r, func(i int, r *result) (bool, error) { return b.storeLimit(ctx, binary, i, rnd, r) })
 	if err != nil {
 		return err
+	}
+	if n := want[orderOfCalls]; n > 0 && !b.expired() {
+		if err := b.syncBeforeAck(ctx, binary, n, rnd, r); err != nil {
+			return fmt.Errorf("%s: %w", orderOfCalls, err)
+		}
 	}
 	return b.singly(ctx, fullDisk, want[fullDisk], r, func(i int, r *result) (bool, error) { return b.fullDisk(ctx, binary, i, rnd, r) })
 }

@@ -123,6 +123,7 @@ func faults(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&b.opt.clients, "clients", "/dev/shm", "where clients' logs are kept: another disk than -work")
 	flags.StringVar(&b.opt.results, "results", "docs/faults", "directory of the results; empty: nothing is written")
 	flags.StringVar(&b.opt.tags, "tags", "", "further build tags of the program, for planted bugs")
+	flags.StringVar(&b.planted, "bug", "", "plant this bug, to see what a tier says of it; nothing is written")
 	flags.StringVar(&b.opt.tiers, "tiers", "", "only these, for example t2,t3")
 	flags.DurationVar(&b.opt.limit, "for", 0, "stop after this long with what was done; 0: when all is done")
 	flags.BoolVar(&b.opt.keep, "keep", false, "keep the working directories")
@@ -132,6 +133,9 @@ func faults(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
+	}
+	if b.planted != "" {
+		b.opt.tags, b.opt.results = "planted", ""
 	}
 	if args[0] == "table" {
 		return writeTable(b.opt.results)
