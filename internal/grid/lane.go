@@ -63,6 +63,7 @@ type Lane struct {
 	flushErr  error // why the last flush attempt failed; nil after a success
 	flushedAt time.Time
 	foldedAt  time.Time
+	openedAt  time.Time // when the open generation began
 	sealed    uint64
 	imageSeq  []uint64   // positions of the images on disk, newest first
 	imagedAt  int64      // log time of the last snapshot
@@ -80,7 +81,7 @@ type Lane struct {
 }
 
 // maxOpenEvents bounds a generation, so that a stalled ledger bounds memory too.
-const maxOpenEvents = 4_000_000
+const maxOpenEvents = 32_000_000
 
 // NewLane returns a lane that has not started.
 func NewLane(cfg LaneConfig) (*Lane, error) {
@@ -313,13 +314,19 @@ func (l *Lane) foldLocked(m *journal.Message) (err error) {
 	return l.src.fold(l.st, m)
 }
 
-// flushLoop swaps the generation about every interval and writes it, again and again until it is resolved.
+// flushLoop swaps the generation when it is due and writes it, again and again until it is resolved.
 func (l *Lane) flushLoop(ctx context.Context) {
-	tick := time.NewTicker(l.cfg.FlushInterval)
+	tick := time.NewTicker(max(l.cfg.FlushInterval/flushLooks, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			l.mu.Lock()
+			due := l.flushDueLocked(time.Now())
+			l.mu.Unlock()
+			if !due {
+				continue
+			}
 		case <-l.kick:
 		case <-ctx.Done():
 			return
@@ -331,6 +338,29 @@ func (l *Lane) flushLoop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+const (
+	flushLooks   = 4      // how often in an interval the flusher looks whether a flush is due
+	flushStretch = 5      // the longest that a generation stays open, in intervals
+	manyDetails  = 20_000 // a generation that has more grows on while events come in
+)
+
+// flushDueLocked says whether the open generation is to be written: after one interval, or up to flushStretch of them
+// while there are many counters and they go on growing. Then each further event finds its counter there already, and what
+// is written twice a second or once in five is the same number of rows. Live reads add the open generation, so only
+// what is read by SQL is as much older.
+func (l *Lane) flushDueLocked(now time.Time) bool {
+	age := now.Sub(l.openedAt)
+	switch {
+	case age < l.cfg.FlushInterval || !l.st.counting:
+		return l.frozen != nil
+	case age >= flushStretch*l.cfg.FlushInterval || l.st.open.details.Len() < manyDetails:
+		return true
+	case 4*l.st.open.rows() > l.cfg.MinuteCells || 4*l.st.open.events > maxOpenEvents:
+		return true // long before the owner has to wait
+	}
+	return now.Sub(l.foldedAt) > l.cfg.FlushInterval/flushLooks // nothing comes in any more
 }
 
 // flush swaps and writes one generation. It returns an error only when the lane must halt.
@@ -377,7 +407,7 @@ func (l *Lane) swap() *Snapshot {
 	if l.frozen != nil {
 		return nil
 	}
-	l.closing = l.st.close()
+	l.closing, l.openedAt = l.st.close(), time.Now()
 	l.roomy.Broadcast()
 	if l.closing == nil || !l.imageDueLocked() {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"milliard/internal/archive"
+	"milliard/internal/count"
 	"milliard/internal/event"
 	"milliard/internal/journal"
 	"milliard/internal/journal/mem"
@@ -336,4 +337,39 @@ func TestVerdictsAreShownToThoseWhoWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.stop()
+}
+
+// TestALargeGenerationStaysOpenWhileItGrows: it is written late, but neither later than promised nor once nothing comes.
+func TestALargeGenerationStaysOpenWhileItGrows(t *testing.T) {
+	st := NewState(testOptions())
+	st.Count()
+	for n := range manyDetails {
+		st.open.details.Add(&count.Detail{Cell: ledger.Key{Campaign: event.CampaignID(n)}}, ledger.Value{Events: 1}, st.budgets)
+	}
+	begun := time.Unix(1_800_000_000, 0)
+	at := func(seconds float64) time.Time { return begun.Add(time.Duration(seconds * float64(time.Second))) }
+	small := NewState(testOptions())
+	small.Count()
+	crowded := testOptions()
+	crowded.MinuteCells = 2 * manyDetails
+	for name, c := range map[string]struct {
+		st     *State
+		opt    Options
+		folded float64 // when the last batch was folded
+		now    float64
+		due    bool
+	}{
+		"too early":     {st, testOptions(), 0.4, 0.5, false},
+		"growing":       {st, testOptions(), 3.9, 4, false},
+		"long enough":   {st, testOptions(), 4.99, 5, true},
+		"nothing comes": {st, testOptions(), 1.1, 1.5, true},
+		"small":         {small, testOptions(), 1, 1, true},
+		"nearly full":   {st, crowded, 1, 1, true},
+	} {
+		l := &Lane{st: c.st, openedAt: begun, foldedAt: at(c.folded)}
+		l.cfg.Options, l.cfg.FlushInterval = c.opt, time.Second
+		if got := l.flushDueLocked(at(c.now)); got != c.due {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }

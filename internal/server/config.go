@@ -41,7 +41,7 @@ type Config struct {
 	WindowIDs      int           `name:"window-ids" help:"Most foreign ids remembered per lane." default:"67108864"`
 	TagLife        time.Duration `help:"Life of a minted tag." default:"24h"`
 	MaxWait        time.Duration `help:"How long a door waits for durability before it answers 503." default:"2s"`
-	FlushInterval  time.Duration `help:"How often counts go to the ledger." default:"1s"`
+	FlushInterval  time.Duration `help:"How often counts go to the ledger; a fifth as often while many counters grow." default:"1s"`
 	ImageInterval  time.Duration `help:"Log time between images of the grid." default:"10s"`
 	DirtyCells     int           `help:"Unflushed rows per lane beyond which the grid stops reading and the journal holds the rest." default:"2000000"`
 	SealBytes      int           `help:"Bytes of batches after which an archive segment is cut." default:"33554432"`
