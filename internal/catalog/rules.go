@@ -129,6 +129,19 @@ func (r *rules) find(
 	return revenue, payout
 }
 
+// by says what the prices of a type depend on beside the campaign.
+func (r *rules) by(t event.Type) (b PricedBy) {
+	if r == nil || t < event.Impression || t > event.Conversion {
+		return b
+	}
+	for _, m := range r.byType[t-event.Impression].masks {
+		b.Banner = b.Banner || m&bitBanner != 0
+		b.Affiliate = b.Affiliate || m&bitAffiliate != 0
+		b.Goal = b.Goal || m&bitGoal != 0
+	}
+	return b
+}
+
 // edited returns rules that e may change.
 func (r *rules) edited(e *edit) *rules {
 	if r == nil {

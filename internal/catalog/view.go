@@ -155,6 +155,13 @@ func (v *View) Prices(
 	return v.rules.find(t, c, b, a, g)
 }
 
+// PricedBy says which parts of an event some price rule of its type looks at, beside the campaign. Prices does not depend
+// on the others.
+type PricedBy struct{ Banner, Affiliate, Goal bool }
+
+// PricedBy returns what the prices of a type of event depend on.
+func (v *View) PricedBy(t event.Type) PricedBy { return v.rules.by(t) }
+
 // HashSecret returns how an API key or a postback key is kept: the hex SHA-256 of the secret.
 func HashSecret(secret []byte) string {
 	sum := sha256.Sum256(secret)

@@ -32,6 +32,7 @@ import (
 type Lanes interface {
 	Add(e *event.Event, catalog uint64) (journal.Ticket, error)
 	AddAll(dst []journal.Ticket, events []event.Event, catalog uint64) ([]journal.Ticket, error)
+	AddLoad(x *journal.Load, catalog uint64) error
 	AddTallies(t []journal.Tally) error
 	// Hold takes an event that can be withdrawn; the event is the caller's, who waits.
 	Hold(e *event.Event, catalog uint64) (journal.Held, error)

@@ -73,6 +73,7 @@ func (d *Doors) events(ctx *fasthttp.RequestCtx, w *work) int {
 		d.refuseRequest(ctx, o.tenant, doorEvents, status, p)
 		return 0
 	}
+	w.singly = string(ctx.QueryArgs().Peek("wait")) == "verdict" // each event has its own ticket then
 	if p := d.parse(w, &o, f, body); p != nil {
 		status = fasthttp.StatusBadRequest
 		if p.reason == reasonTooLarge {
@@ -81,17 +82,17 @@ func (d *Doors) events(ctx *fasthttp.RequestCtx, w *work) int {
 		d.refuseRequest(ctx, o.tenant, doorEvents, status, p)
 		return 0
 	}
-	if !d.keys.take([]byte(o.actor), float64(len(w.outcomes)), d.now()) {
-		d.refuse(o.tenant, doorEvents, reasonRate, len(w.outcomes))
+	if !d.keys.take([]byte(o.actor), float64(w.items()), d.now()) {
+		d.refuse(o.tenant, doorEvents, reasonRate, w.items())
 		d.retryLater(ctx, fasthttp.StatusTooManyRequests, "the API key sends more than it may")
 		return 0
 	}
 	if err := w.submit(d, &o); err != nil {
-		d.unavailable(ctx, o.tenant, doorEvents, err, len(w.events))
-		return len(w.outcomes)
+		d.unavailable(ctx, o.tenant, doorEvents, err, w.accepted())
+		return w.items()
 	}
 	d.answerEvents(ctx, w, &o)
-	return len(w.outcomes)
+	return w.items()
 }
 
 // openBatch authorises a request that brings events, live or of an import.
@@ -137,7 +138,7 @@ func (d *Doors) parse(w *work, o *origin, f format, body []byte) *problem {
 	default:
 		p = d.parseJSON(w, o, f, body)
 	}
-	if p == nil && len(w.outcomes) == 0 {
+	if p == nil && w.items() == 0 {
 		return &problem{field: "body", msg: "holds no event", reason: reasonMalformed}
 	}
 	return p
@@ -154,21 +155,54 @@ func (d *Doors) parseColumnar(w *work, o *origin, body []byte) *problem {
 		return &problem{field: "body", msg: err.Error(), reason: reasonMalformed}
 	}
 	w.batch.check()
-	for i := range w.batch.batch.Rows {
-		if p := w.batch.row(i, &w.item); p != nil {
-			w.reject(p)
+	b := &w.batch.batch
+	if w.singly || !w.columns.start(o, b, &w.load.Columns, w.batch.suspect) {
+		for i := range b.Rows {
+			if p := d.parseRow(w, o, i); p != nil {
+				return p
+			}
+		}
+		return nil
+	}
+	d.resolveColumns(w, o)
+	if w.subs.full() {
+		return tooExpanded()
+	}
+	w.whole = !w.columns.any
+	for i, slow := range w.columns.slow {
+		if slow {
+			if p := d.parseRow(w, o, i); p != nil {
+				return p
+			}
 			continue
 		}
-		w.subs.row(&w.batch.batch, i)
-		w.add(d, o)
-		if w.subs.full() {
-			return &problem{
-				field: "body", reason: reasonTooLarge,
-				msg: "its sub-ids come to more than " + strconv.Itoa(maxExpanded>>20) + " MB when they are written out; split the batch",
-			}
+		w.load.Rows = append(w.load.Rows, uint32(i))
+		if !w.whole {
+			w.outcomes = append(w.outcomes, outcome{event: inLoad})
 		}
 	}
 	return nil
+}
+
+// parseRow resolves one row of a columnar batch.
+func (d *Doors) parseRow(w *work, o *origin, i int) *problem {
+	if p := w.batch.row(i, &w.item); p != nil {
+		w.reject(p)
+		return nil
+	}
+	w.subs.row(&w.batch.batch, i)
+	w.add(d, o)
+	if w.subs.full() {
+		return tooExpanded()
+	}
+	return nil
+}
+
+func tooExpanded() *problem {
+	return &problem{
+		field: "body", reason: reasonTooLarge,
+		msg: "its sub-ids come to more than " + strconv.Itoa(maxExpanded>>20) + " MB when they are written out; split the batch",
+	}
 }
 
 // parseLines reads one event per line. A line that cannot be read spoils only itself.
@@ -275,16 +309,21 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 	if verdicts {
 		until = d.waits.get(waitVerdict, d.cfg.VerdictWait)
 	}
-	accepted := len(w.events)
-	rejected := len(w.outcomes) - accepted
+	accepted := w.accepted()
+	rejected := w.items() - accepted
 	b := append(w.answer[:0], `{"accepted":`...)
 	b = strconv.AppendInt(b, int64(accepted), 10)
 	b = append(b, `,"rejected":`...)
 	b = strconv.AppendInt(b, int64(rejected), 10)
 	b = append(b, `,"items":[`...)
 	first := true
-	for i := range w.outcomes {
-		x := &w.outcomes[i]
+	for i := range w.items() {
+		x := &outcome{event: inLoad}
+		if w.whole && errorsOnly {
+			break
+		} else if !w.whole {
+			x = &w.outcomes[i]
+		}
 		if x.problem == nil && errorsOnly {
 			continue
 		}
@@ -300,7 +339,7 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 			continue
 		}
 		b = append(b, `,"status":"accepted","id":`...)
-		b = appendEventID(b, &w.events[x.event])
+		b = appendEventID(b, w.event(x, i))
 		if verdicts {
 			b = append(b, `,"verdict":"`...)
 			b = append(b, w.verdict(until, d, w.tickets[x.event])...)

@@ -24,6 +24,7 @@ func (sink) Add(*event.Event, uint64) (journal.Ticket, error) { return journal.T
 func (sink) AddAll(dst []journal.Ticket, _ []event.Event, _ uint64) ([]journal.Ticket, error) {
 	return dst, nil
 }
+func (sink) AddLoad(*journal.Load, uint64) error             { return nil }
 func (sink) AddTallies([]journal.Tally) error                { return nil }
 func (sink) Hold(*event.Event, uint64) (journal.Held, error) { return journal.Held{}, errFull() }
 func (sink) Limping(*event.Event) (int, bool)                { return 0, false }
@@ -53,9 +54,38 @@ func newBench(t testing.TB) *bench {
 	return &bench{d: d, o: d.originOf(v, view), w: newWork()}
 }
 
+// spread makes events of the rows that were resolved by columns, so that a test sees one event per accepted item, in
+// their order.
+func (w *work) spread() {
+	if len(w.load.Rows) == 0 {
+		return
+	}
+	var outcomes []outcome
+	var events []event.Event
+	for i := range w.items() {
+		x := outcome{event: inLoad}
+		if !w.whole {
+			x = w.outcomes[i]
+		}
+		if x.problem == nil {
+			e := event.Event{}
+			if x.event == inLoad {
+				w.load.Columns.Row(i, &e)
+			} else {
+				e = w.events[x.event]
+			}
+			x.event = int32(len(events))
+			events = append(events, e)
+		}
+		outcomes = append(outcomes, x)
+	}
+	w.whole, w.load.Rows, w.events, w.outcomes = false, w.load.Rows[:0], events, outcomes
+}
+
 // check holds for whatever was accepted.
 func (b *bench) check(t *testing.T) {
 	t.Helper()
+	b.w.spread()
 	accepted := 0
 	for _, x := range b.w.outcomes {
 		if x.problem == nil {
@@ -162,6 +192,7 @@ func FuzzClientBatch(f *testing.F) {
 		if p := b.d.parse(b.w, &b.o, formatColumnar, body); p == nil {
 			b.check(t)
 		}
+		b.agree(t, body)
 	})
 }
 

@@ -133,6 +133,32 @@ func (s *spy) Hold(e *event.Event, v uint64) (journal.Held, error) {
 
 func (s *spy) Limping(e *event.Event) (int, bool) { return s.lanes.Limping(e) }
 
+func (s *spy) AddLoad(x *journal.Load, v uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		return s.fail
+	}
+	err := s.lanes.AddLoad(x, v)
+	if err == nil {
+		s.events = append(s.events, eventsOf(x)...)
+	}
+	return err
+}
+
+// eventsOf returns what a load brings: first its rows, then its events.
+func eventsOf(x *journal.Load) (all []event.Event) {
+	for _, r := range x.Rows {
+		var e event.Event
+		x.Columns.Row(int(r), &e)
+		all = append(all, clone(&e))
+	}
+	for i := range x.Events {
+		all = append(all, clone(&x.Events[i]))
+	}
+	return all
+}
+
 func (s *spy) AddTallies(t []journal.Tally) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

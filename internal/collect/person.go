@@ -104,15 +104,19 @@ func (w *work) setAddr(d *Doors, e *event.Event, addr netip.Addr, day int64) {
 		return
 	}
 	at := len(w.arena)
-	if addr.Is4() {
-		a := addr.As4()
-		w.arena = append(w.arena, a[:3]...)
-	} else {
-		a := addr.As16()
-		w.arena = append(w.arena, a[:6]...)
-	}
+	w.arena = appendTruncated(w.arena, addr)
 	e.IP = w.arena[at:len(w.arena):len(w.arena)]
 	e.IPHash = d.addrs.hash(addr, day)
+}
+
+// appendTruncated appends what is kept of an address.
+func appendTruncated(dst []byte, addr netip.Addr) []byte {
+	if addr.Is4() {
+		a := addr.As4()
+		return append(dst, a[:3]...)
+	}
+	a := addr.As16()
+	return append(dst, a[:6]...)
 }
 
 // hostOf returns the host of a URL, or the text itself when it is only a host.

@@ -476,7 +476,7 @@ func resolveSubs(w *work, it *item, e *event.Event) *problem {
 		return &problem{field: "sub1", msg: "the sub-ids together are longer than 4096 bytes", reason: reasonMalformed}
 	}
 	e.Subs = w.arena[at:len(w.arena):len(w.arena)]
-	w.subs.put(e.Subs)
+	w.subs.put(e.Subs, 0)
 	return nil
 }
 

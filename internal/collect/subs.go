@@ -14,18 +14,24 @@ const maxExpanded = 4 << 20
 // rows with the same sub-ids share the same bytes. It is off, and every method does nothing, unless a row was looked at.
 type subCache struct {
 	on    bool
-	known map[string][]byte
+	known map[string]knownSubs
 	key   []byte // of the row in hand
-	last  []byte // the key of the row before, and its text: runs are common
+	last  []byte // the key of the row before, and what is known of it: runs are common
+	knownSubs
+	size int // bytes in known
+}
+
+// knownSubs is an encoded text, and its place in the dictionary of a row that was resolved by columns.
+type knownSubs struct {
 	text  []byte
-	size  int // bytes in known
+	place int
 }
 
 func (s *subCache) reset() {
 	if s.size > 0 {
 		clear(s.known)
 	}
-	s.on, s.key, s.last, s.text, s.size = false, s.key[:0], s.last[:0], nil, 0
+	s.on, s.key, s.last, s.knownSubs, s.size = false, s.key[:0], s.last[:0], knownSubs{}, 0
 }
 
 // row takes the places of row i's sub-ids.
@@ -46,23 +52,24 @@ func (s *subCache) find() ([]byte, bool) {
 	if string(s.key) == string(s.last) {
 		return s.text, true
 	}
-	text, ok := s.known[string(s.key)]
+	known, ok := s.known[string(s.key)]
 	if ok {
-		s.last, s.text = append(s.last[:0], s.key...), text
+		s.last, s.knownSubs = append(s.last[:0], s.key...), known
 	}
-	return text, ok
+	return known.text, ok
 }
 
-func (s *subCache) put(text []byte) {
+func (s *subCache) put(text []byte, place int) {
 	if !s.on {
 		return
 	}
 	if s.known == nil {
-		s.known = make(map[string][]byte)
+		s.known = make(map[string]knownSubs)
 	}
-	s.known[string(s.key)] = text
+	s.knownSubs = knownSubs{text, place}
+	s.known[string(s.key)] = s.knownSubs
 	s.size += len(text)
-	s.last, s.text = append(s.last[:0], s.key...), text
+	s.last = append(s.last[:0], s.key...)
 }
 
 // full says whether the batch has come to more than a request may.

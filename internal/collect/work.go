@@ -26,6 +26,11 @@ type work struct {
 	names    [][]byte
 	text     []byte
 	batch    batchReader
+	columns  byColumns
+	load     journal.Load // its Rows are those that columns has resolved
+	whole    bool         // all rows of a columnar batch are in load.Rows, and outcomes is empty
+	singly   bool         // columnar batches are resolved row by row
+	one      event.Event  // a row of load
 	subs     subCache
 	facts    clickFacts
 	waited   time.Duration
@@ -35,11 +40,13 @@ type work struct {
 	unread    bool // the body was refused before its end: the answer comes first
 }
 
-// outcome is what became of one item of a request: an event of work.events, or a problem.
+// outcome is what became of one item of a request: an event of work.events, a row of work.load, or a problem.
 type outcome struct {
-	event   int32
+	event   int32 // inLoad: the row of the item's number
 	problem *problem
 }
+
+const inLoad = -1
 
 func newWork() *work { return &work{} }
 
@@ -54,6 +61,9 @@ func (w *work) release() {
 	w.item.reset()
 	w.scan.start(nil)
 	w.subs.reset()
+	w.load.Reset()
+	w.columns.release()
+	w.whole, w.singly = false, false
 	clear(w.events)
 	clear(w.outcomes)
 	w.events, w.tickets, w.outcomes = w.events[:0], w.tickets[:0], w.outcomes[:0]
@@ -81,6 +91,27 @@ func (w *work) next() *event.Event {
 	return &w.events[len(w.events)-1]
 }
 
+// items returns how many items the request had.
+func (w *work) items() int {
+	if w.whole {
+		return w.load.Columns.N
+	}
+	return len(w.outcomes)
+}
+
+// accepted returns how many of them were accepted.
+func (w *work) accepted() int { return len(w.load.Rows) + len(w.events) }
+
+// event returns the event of item i, as far as its id goes.
+func (w *work) event(x *outcome, i int) *event.Event {
+	if x.event != inLoad {
+		return &w.events[x.event]
+	}
+	w.one = event.Event{}
+	w.load.Columns.Route(i, &w.one)
+	return &w.one
+}
+
 // accept notes that the last event of w.events is the next item's.
 func (w *work) accept() {
 	w.outcomes = append(w.outcomes, outcome{event: int32(len(w.events) - 1)})
@@ -101,6 +132,9 @@ func (w *work) add(d *Doors, o *origin) {
 
 // submit hands the events to the lanes and waits until they are durable.
 func (w *work) submit(d *Doors, o *origin) error {
+	if len(w.load.Rows) > 0 {
+		return w.submitLoad(d, o)
+	}
 	if len(w.events) == 0 {
 		return nil
 	}
@@ -117,6 +151,19 @@ func (w *work) submit(d *Doors, o *origin) error {
 		}
 	}
 	return nil
+}
+
+// submitLoad is submit for rows of a columnar batch and the events beside them.
+func (w *work) submitLoad(d *Doors, o *origin) error {
+	w.load.Events, w.load.Tickets = w.events, w.tickets[:0]
+	err := d.cfg.Lanes.AddLoad(&w.load, o.version)
+	w.tickets = w.load.Tickets
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	defer func() { w.waited += time.Since(start) }()
+	return w.load.Wait(d.waits.get(waitDurable, d.cfg.MaxWait))
 }
 
 // submitOne is submit for a single event.

@@ -74,6 +74,8 @@ type Block struct {
 	U      [NumCols][]uint64
 	Const  [NumCols]bool // every row of the column is equal; set by Decode and Builder.Block
 	S      [NumStrs]columnar.Strings
+
+	packed *[NumStrs]texts // of a builder's block: what S is made of
 }
 
 // zigzag maps small negative numbers to small unsigned ones.
@@ -129,7 +131,7 @@ func (b *Block) AppendMain(dst []byte) []byte {
 		dst = b.appendCol(dst, c)
 	}
 	for s := range firstPIIStr {
-		dst = columnar.AppendStrings(dst, &b.S[s])
+		dst = b.appendStr(dst, s)
 	}
 	return dst
 }
@@ -142,7 +144,7 @@ func (b *Block) AppendPersonal(dst []byte) []byte {
 		dst = b.appendCol(dst, c)
 	}
 	for s := firstPIIStr; s < NumStrs; s++ {
-		dst = columnar.AppendStrings(dst, &b.S[s])
+		dst = b.appendStr(dst, s)
 	}
 	return dst
 }
@@ -155,12 +157,20 @@ func (b *Block) appendCol(dst []byte, c Col) []byte {
 	return columnar.AppendUints(dst, b.U[c])
 }
 
+// appendStr appends a string column.
+func (b *Block) appendStr(dst []byte, s Str) []byte {
+	if b.packed != nil {
+		return b.packed[s].append(dst)
+	}
+	return columnar.AppendStrings(dst, &b.S[s])
+}
+
 // Decode reads a block from its main and personal parts. A nil personal part leaves those columns empty (zero).
 func (b *Block) Decode(main, personal []byte) error {
 	if len(main) < 2 || main[0] != blockVersion {
 		return fmt.Errorf("%w: block version", columnar.ErrCorrupt)
 	}
-	b.Space, b.Import = Space(main[1]), ImportID{}
+	b.Space, b.Import, b.packed = Space(main[1]), ImportID{}, nil
 	src := main[2:]
 	switch b.Space {
 	case Minted, Foreign:

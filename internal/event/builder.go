@@ -1,10 +1,6 @@
 package event
 
-import (
-	"bytes"
-	"hash/maphash"
-	"math"
-)
+import "math"
 
 // Builder collects events of one id space into a block. It copies every byte it keeps, so a caller may reuse its
 // event at once. A Builder has one owner and is reused after Start; once it has grown it allocates nothing.
@@ -23,9 +19,9 @@ type Builder struct {
 	filled   [NumCols]int // rows of the column that hold filledBy
 	filledBy [NumCols]uint64
 
-	dicts    [NumStrs]dict
-	bytes    []byte // arena of dictionary entries
+	text     [NumStrs]texts
 	strBytes int    // encoded size of all dictionary entries
+	epoch    uint64 // grows with every Start
 }
 
 // fixedBytes is an upper bound of what a block takes whatever its rows: versions, counts, bases, widths, import id.
@@ -37,11 +33,11 @@ func plainStr(s Str) bool { return s == StrForeign || s == StrOrder || s == StrV
 // Start empties the builder and sets what all rows share.
 func (b *Builder) Start(space Space, imp ImportID) {
 	b.block.Space, b.block.Import, b.block.N = space, imp, 0
-	for s := range b.block.S {
-		b.block.S[s].Reset()
-		b.dicts[s].reset()
+	for s := range b.text {
+		b.text[s].reset()
 	}
-	b.n, b.width, b.bytes, b.strBytes = 0, 0, b.bytes[:0], 0
+	b.n, b.width, b.strBytes = 0, 0, 0
+	b.epoch++
 }
 
 // Len returns the number of rows.
@@ -58,7 +54,7 @@ func (b *Builder) Append(e *Event) { b.TryAppend(e, math.MaxInt) }
 func (b *Builder) TryAppend(e *Event, limit int) bool {
 	n := b.n
 	if n == len(b.cols[0]) {
-		b.grow()
+		b.grow(n + 1)
 	}
 	v := [NumCols]uint64{
 		ColIDHi: e.ID.Hi, ColIDLo: e.ID.Lo, ColType: uint64(e.Type), ColTime: uint64(e.Time),
@@ -76,7 +72,7 @@ func (b *Builder) TryAppend(e *Event, limit int) bool {
 	for c := range v {
 		wide = wide || v[c]^b.base[c] > b.span[c]
 	}
-	if wide && !b.widen(&v, limit) || fixedBytes+(n+1)*b.width+b.strBytes > limit {
+	if wide && !b.widenTo(&v, limit) || fixedBytes+(n+1)*b.width+b.strBytes > limit {
 		return false
 	}
 	for _, c := range b.varying[:b.many] {
@@ -95,13 +91,22 @@ func (b *Builder) TryAppend(e *Event, limit int) bool {
 	return true
 }
 
-// widen makes room in the column widths for v, unless the rows would then pass limit. All values of a column that
-// differ from its first only in the low k bits lie within 2^k of each other, so the width it reckons with is never less
-// than the one AppendUints takes.
-func (b *Builder) widen(v *[NumCols]uint64, limit int) bool {
-	width, span := b.width, b.span
+// widenTo is widen for one row.
+func (b *Builder) widenTo(v *[NumCols]uint64, limit int) bool {
+	var differ [NumCols]uint64
 	for c := range v {
-		if d := v[c] ^ b.base[c]; d > span[c] {
+		differ[c] = v[c] ^ b.base[c]
+	}
+	return b.widen(&differ, 1, limit)
+}
+
+// widen makes room in the column widths for so many rows that differ from the first in the given bits, unless the block
+// would then pass limit. All values of a column that differ from its first only in the low k bits lie within 2^k of each
+// other, so the width it reckons with is never less than the one AppendUints takes.
+func (b *Builder) widen(differ *[NumCols]uint64, rows, limit int) bool {
+	width, span := b.width, b.span
+	for c, d := range differ {
+		if d > span[c] {
 			was := widthOf(span[c])
 			switch {
 			case d < 1<<8:
@@ -116,7 +121,7 @@ func (b *Builder) widen(v *[NumCols]uint64, limit int) bool {
 			width += widthOf(span[c]) - was
 		}
 	}
-	if fixedBytes+(b.n+1)*width+b.strBytes > limit {
+	if fixedBytes+(b.n+rows)*width+b.strBytes > limit {
 		return false
 	}
 	for c := range span {
@@ -157,9 +162,9 @@ func widthOf(span uint64) int {
 	return 8
 }
 
-// grow doubles the room for rows. The columns share one allocation.
-func (b *Builder) grow() {
-	room := max(256, 2*b.n)
+// grow makes room for rows, at least twice what there are. The columns share one allocation.
+func (b *Builder) grow(rows int) {
+	room := max(256, 2*b.n, rows)
 	all := make([]uint64, room*int(NumCols))
 	for c := range b.cols {
 		col := all[c*room : (c+1)*room : (c+1)*room]
@@ -168,67 +173,18 @@ func (b *Builder) grow() {
 	}
 }
 
-// appendString puts v of the next row into column s. A column stays absent until its first non-empty value.
-func (b *Builder) appendString(s Str, v []byte) {
-	if len(v) == 0 && len(b.block.S[s].Dict) == 0 {
-		return
-	}
-	b.appendPresent(s, v)
-}
-
-func (b *Builder) appendPresent(s Str, v []byte) {
-	col, d := &b.block.S[s], &b.dicts[s]
-	if len(col.Dict) == 0 && b.n > 0 { // earlier rows were empty
-		d.empty = 1
-		b.addEntry(s, nil)
-		for range b.n {
-			col.Index = append(col.Index, 0)
-		}
-	}
-	switch {
-	case len(v) == 0:
-		if d.empty == 0 {
-			b.addEntry(s, nil)
-			d.empty = len(col.Dict)
-		}
-		col.Index = append(col.Index, uint64(d.empty-1))
-	case plainStr(s):
-		b.addEntry(s, v)
-		col.Index = append(col.Index, uint64(len(col.Dict)-1))
-	case len(col.Index) > 0 && bytes.Equal(col.Dict[col.Index[len(col.Index)-1]], v): // runs are common
-		col.Index = append(col.Index, col.Index[len(col.Index)-1])
-	default:
-		at, found := d.find(col.Dict, v)
-		if !found {
-			b.addEntry(s, v)
-			at = d.add(col.Dict)
-		}
-		col.Index = append(col.Index, uint64(at))
-	}
-}
-
-// addEntry puts v at the end of a dictionary and keeps account of what that costs.
-func (b *Builder) addEntry(s Str, v []byte) {
-	// The arena may move when it grows: entries already handed out keep the old memory alive, which is fine.
-	start := len(b.bytes)
-	b.bytes = append(b.bytes, v...)
-	col := &b.block.S[s]
-	col.Dict = append(col.Dict, b.bytes[start:len(b.bytes):len(b.bytes)])
-	b.strBytes += len(v) + 1
-	if len(v) >= 1<<7 {
-		b.strBytes += 2
-	}
-	switch len(col.Dict) { // the index gets wider
-	case 2, 1<<8 + 1:
-		b.width++
-	case 1<<16 + 1:
-		b.width += 2
-	}
-}
-
 // Block returns the block built so far. It is valid until the next Start or Append.
 func (b *Builder) Block() *Block {
-	b.block.N = b.n
+	b.Pack()
+	for s := range b.text {
+		b.text[s].read(&b.block.S[s], b.n)
+	}
+	return &b.block
+}
+
+// Pack is Block for who only encodes it: its strings cannot be looked at.
+func (b *Builder) Pack() *Block {
+	b.block.N, b.block.packed = b.n, &b.text
 	for c := range b.cols {
 		b.block.Const[c] = b.span[c] == 0
 		if b.block.Const[c] {
@@ -237,68 +193,4 @@ func (b *Builder) Block() *Block {
 		b.block.U[c] = b.cols[c][:b.n]
 	}
 	return &b.block
-}
-
-// dict finds entries of one dictionary by their bytes. It is a hash table with open addressing whose slots hold entry
-// numbers plus one; the entries themselves are in the column. Its seed is new in every process and shows nowhere.
-type dict struct {
-	empty int // number plus one of the empty entry; 0: none yet
-	slots []uint32
-	used  int
-	seed  maphash.Seed
-	probe int // where the last find ended
-}
-
-const dictSlots = 256
-
-func (d *dict) reset() {
-	if d.used > 0 {
-		clear(d.slots)
-	}
-	d.empty, d.used = 0, 0
-}
-
-// find returns the number of the entry that equals v.
-func (d *dict) find(entries [][]byte, v []byte) (int, bool) {
-	if d.slots == nil {
-		d.seed = maphash.MakeSeed()
-		d.slots = make([]uint32, dictSlots)
-	}
-	mask := len(d.slots) - 1
-	for i := int(maphash.Bytes(d.seed, v)) & mask; ; i = (i + 1) & mask {
-		at := d.slots[i]
-		if at == 0 {
-			d.probe = i
-			return 0, false
-		}
-		if bytes.Equal(entries[at-1], v) {
-			return int(at - 1), true
-		}
-	}
-}
-
-// add remembers the last of entries, which find has just missed, and returns its number.
-func (d *dict) add(entries [][]byte) int {
-	d.slots[d.probe] = uint32(len(entries))
-	d.used++
-	if 2*d.used > len(d.slots) {
-		d.rehash(entries)
-	}
-	return len(entries) - 1
-}
-
-func (d *dict) rehash(entries [][]byte) {
-	old := d.slots
-	d.slots = make([]uint32, 2*len(old))
-	mask := len(d.slots) - 1
-	for _, at := range old {
-		if at == 0 {
-			continue
-		}
-		i := int(maphash.Bytes(d.seed, entries[at-1])) & mask
-		for d.slots[i] != 0 {
-			i = (i + 1) & mask
-		}
-		d.slots[i] = at
-	}
 }

@@ -1,0 +1,468 @@
+package collect
+
+import (
+	"net/netip"
+	"slices"
+
+	"milliard/client"
+	"milliard/internal/catalog"
+	"milliard/internal/columnar"
+	"milliard/internal/event"
+)
+
+// This file resolves columnar batches by columns: a name is looked up once per dictionary entry, and a row is a few
+// numbers. It knows only what is accepted. Whatever is not plainly right makes its row a slow one, which resolve looks
+// at as at any other event and, if it must, refuses; so there is one set of rules, and one wording of every refusal.
+
+// byColumns is the memory of that.
+type byColumns struct {
+	batch *client.Batch
+	out   *event.Columns
+	slow  []bool
+	any   bool // a row is slow
+
+	campaigns  []campaignEntry
+	campaign   []uint64 // entry of each row's campaign; nil: all have the first
+	ids        []uint64 // of the entries of the column in hand
+	column     [event.NumCols][]uint64
+	dict       [event.NumStrs][][]byte
+	subIndex   []uint64
+	prices     priceMemo
+	banners    [256]bannerMemo
+	addrs      []netip.Addr
+	days       []int64  // of hashes
+	hashes     []uint64 // of addrs
+	short      []byte   // truncated addresses
+	currencies []string
+}
+
+// campaignEntry is what an entry of the dictionary of campaigns stands for. Without an id the row names none.
+type campaignEntry struct{ id, advertiser uint64 }
+
+const badEntry = ^uint64(0) // an entry that only resolve may judge
+
+// start says whether the batch can be resolved by columns at all. What is unusual as a whole is left to resolve.
+func (r *byColumns) start(o *origin, b *client.Batch, out *event.Columns, suspect uint64) bool {
+	out.Reset()
+	id, row := len(b.Strings[client.FieldID].Index) > 0, b.HasInt[client.IntRow]
+	switch {
+	case suspect != 0, len(b.Strings[client.FieldType].Index) == 0:
+		return false
+	case o.importing() && (id == row || !b.HasInt[client.IntTime]), !o.importing() && row:
+		return false
+	}
+	r.batch, r.out, r.any, out.N = b, out, false, b.Rows
+	if cap(r.slow) < b.Rows {
+		r.slow = make([]bool, b.Rows)
+	}
+	r.slow = r.slow[:b.Rows]
+	clear(r.slow)
+	out.Space, out.Import = event.Minted, o.import_
+	switch {
+	case o.importing():
+		out.Space = event.Imported
+	case id:
+		out.Space = event.Foreign
+	}
+	out.One[event.ColTenant] = uint64(o.tenant)
+	return true
+}
+
+func (r *byColumns) mark(i int) { r.slow[i], r.any = true, true }
+
+// buffer returns memory for the rows of an integer column and makes them the column.
+func (r *byColumns) buffer(c event.Col) []uint64 {
+	if cap(r.column[c]) < r.out.N {
+		r.column[c] = make([]uint64, r.out.N)
+	}
+	r.out.U[c] = r.column[c][:r.out.N]
+	return r.out.U[c]
+}
+
+// put makes an integer column of what the entries of a dictionary stand for, and marks the rows of bad ones.
+func (r *byColumns) put(c event.Col, s *columnar.Strings, of []uint64) {
+	if len(of) == 1 {
+		if r.out.One[c] = of[0]; of[0] == badEntry {
+			r.markAll()
+		}
+		return
+	}
+	to, bad := r.buffer(c), false
+	for i, e := range s.Index {
+		v := of[e]
+		to[i] = v
+		bad = bad || v == badEntry
+	}
+	if bad {
+		for i, v := range to {
+			if v == badEntry {
+				r.mark(i)
+			}
+		}
+	}
+}
+
+func (r *byColumns) markAll() {
+	for i := range r.slow {
+		r.mark(i)
+	}
+}
+
+// entries resolves every entry of a dictionary once.
+func (r *byColumns) entries(s *columnar.Strings, of func(text []byte) uint64) []uint64 {
+	r.ids = r.ids[:0]
+	for _, text := range s.Dict {
+		r.ids = append(r.ids, of(text))
+	}
+	return r.ids
+}
+
+// texts marks the rows whose text in a column is not good.
+func (r *byColumns) texts(f client.Field, good func(text []byte) bool) *columnar.Strings {
+	s := &r.batch.Strings[f]
+	if slices.ContainsFunc(s.Dict, func(text []byte) bool { return !good(text) }) {
+		for i, e := range s.Index {
+			if !good(s.Dict[e]) {
+				r.mark(i)
+			}
+		}
+	}
+	return s
+}
+
+// resolveColumns resolves the decoded batch of w as far as that is possible by columns.
+func (d *Doors) resolveColumns(w *work, o *origin) {
+	r := &w.columns
+	for _, f := range [...]client.Field{client.FieldToken, client.FieldClickID, client.FieldPriceModel} {
+		r.texts(f, func(text []byte) bool { return len(text) == 0 })
+	}
+	r.types(o)
+	r.times(o)
+	r.names(o)
+	r.goals(o)
+	r.money(o)
+	r.identity()
+	r.subs(w)
+	d.persons(r)
+	r.price(o)
+	if r.out.Space == event.Minted {
+		d.mint(r, o)
+	}
+}
+
+func (r *byColumns) types(o *origin) {
+	s := &r.batch.Strings[client.FieldType]
+	r.put(event.ColType, s, r.entries(s, func(text []byte) uint64 {
+		t, ok := o.view.EventType(text)
+		if !ok {
+			return badEntry
+		}
+		return uint64(t.ID)
+	}))
+}
+
+func (r *byColumns) times(o *origin) {
+	r.out.One[event.ColTime] = uint64(o.now)
+	if !r.batch.HasInt[client.IntTime] {
+		return
+	}
+	given := r.batch.Ints[client.IntTime]
+	missing := false
+	for i, ms := range given {
+		missing = missing || ms == 0
+		if ms != 0 && (ms < minEventTime || ms >= maxEventTime) || ms == 0 && o.importing() {
+			r.mark(i)
+		}
+	}
+	r.out.U[event.ColTime], r.out.One[event.ColFlags] = given, uint64(event.FlagTimeGiven)
+	if missing {
+		times, flags := r.buffer(event.ColTime), r.buffer(event.ColFlags)
+		for i, ms := range given {
+			times[i], flags[i] = ms, uint64(event.FlagTimeGiven)
+			if ms == 0 {
+				times[i], flags[i] = uint64(o.now), 0
+			}
+		}
+	}
+}
+
+// names resolves campaign, banner and affiliate. A name that the catalog lacks, or has but does not count, is a slow one.
+func (r *byColumns) names(o *origin) {
+	r.campaigns, r.campaign = r.campaigns[:0], nil
+	if s := &r.batch.Strings[client.FieldCampaign]; len(s.Index) > 0 {
+		r.put(event.ColCampaign, s, r.entries(s, func(text []byte) uint64 {
+			entry := campaignEntry{}
+			if len(text) > 0 {
+				c, ok := o.view.Campaign(text)
+				if !ok || len(text) > maxName || !o.view.Live(c) {
+					entry.id = badEntry
+				} else {
+					entry = campaignEntry{id: uint64(c.ID), advertiser: uint64(c.Advertiser)}
+				}
+			}
+			r.campaigns = append(r.campaigns, entry)
+			return entry.id
+		}))
+		r.campaign = s.Index
+		r.out.One[event.ColAdvertiser] = r.campaigns[0].advertiser
+		if len(r.campaigns) > 1 {
+			to := r.buffer(event.ColAdvertiser)
+			for i, e := range s.Index {
+				to[i] = r.campaigns[e].advertiser
+			}
+		}
+	}
+	if r.hasNoCampaign() {
+		for i := range r.out.N {
+			if r.out.Value(event.ColCampaign, i) == 0 && event.Type(r.out.Value(event.ColType, i)) < event.FirstCustomType {
+				r.mark(i)
+			}
+		}
+	}
+	if s := &r.batch.Strings[client.FieldAffiliate]; len(s.Index) > 0 {
+		r.put(event.ColAffiliate, s, r.entries(s, func(text []byte) uint64 {
+			if len(text) == 0 {
+				return 0
+			}
+			a, ok := o.view.Affiliate(text)
+			if !ok || len(text) > maxName || a.Status != catalog.Active {
+				return badEntry
+			}
+			return uint64(a.ID)
+		}))
+	}
+	r.resolveBanners(o)
+}
+
+// hasNoCampaign says whether some row may name no campaign.
+func (r *byColumns) hasNoCampaign() bool {
+	for i := range r.campaigns {
+		if r.campaigns[i].id == 0 {
+			return true
+		}
+	}
+	return len(r.campaigns) == 0
+}
+
+// bannerMemo remembers a banner of a campaign.
+type bannerMemo struct{ campaign, entry, id uint64 }
+
+// resolveBanners looks banners up within their campaigns.
+func (r *byColumns) resolveBanners(o *origin) {
+	s := &r.batch.Strings[client.FieldBanner]
+	if len(s.Index) == 0 {
+		return
+	}
+	clear(r.banners[:])
+	to := r.buffer(event.ColBanner)
+	for i, e := range s.Index {
+		text := s.Dict[e]
+		if to[i] = 0; len(text) == 0 {
+			continue
+		}
+		campaign := r.out.Value(event.ColCampaign, i)
+		if campaign == 0 || campaign == badEntry || len(text) > maxName {
+			r.mark(i)
+			continue
+		}
+		m := &r.banners[(campaign*0x9e3779b97f4a7c15+e)>>32%uint64(len(r.banners))]
+		if m.campaign != campaign || m.entry != e {
+			*m = bannerMemo{campaign, e, badEntry}
+			if b, ok := o.view.Banner(event.CampaignID(campaign), text); ok && b.Status == catalog.Active {
+				m.id = uint64(b.ID)
+			}
+		}
+		if to[i] = m.id; m.id == badEntry {
+			r.mark(i)
+		}
+	}
+}
+
+// goals and order ids belong to conversions.
+func (r *byColumns) goals(o *origin) {
+	if s := &r.batch.Strings[client.FieldGoal]; len(s.Index) > 0 {
+		r.put(event.ColGoal, s, r.entries(s, func(text []byte) uint64 {
+			if len(text) == 0 {
+				return 0
+			}
+			g, ok := o.view.Goal(text)
+			if !ok || len(text) > maxName {
+				return badEntry
+			}
+			return uint64(g.ID)
+		}))
+		r.conversionsOnly(s)
+	}
+	s := r.texts(client.FieldOrderID, func(text []byte) bool { return len(text) <= event.MaxForeignID })
+	r.out.S[event.StrOrder] = *s
+	r.conversionsOnly(s)
+}
+
+func (r *byColumns) conversionsOnly(s *columnar.Strings) {
+	for i, e := range s.Index {
+		if len(s.Dict[e]) > 0 && event.Type(r.out.Value(event.ColType, i)) != event.Conversion {
+			r.mark(i)
+		}
+	}
+}
+
+// money takes over n and amount, which have the form of our columns already, and checks the currency.
+func (r *byColumns) money(o *origin) {
+	r.out.One[event.ColN] = uint64(event.One) << 1
+	for _, x := range [...]struct {
+		i    int
+		c    event.Col
+		most event.Micros
+	}{{client.IntN, event.ColN, maxIncrement}, {client.IntAmount, event.ColAmount, maxAmount}} {
+		if !r.batch.HasInt[x.i] {
+			continue
+		}
+		r.out.U[x.c] = r.batch.Ints[x.i]
+		for i, v := range r.out.U[x.c] {
+			if v&1 != 0 || v>>1 > uint64(x.most) { // odd: negative
+				r.mark(i)
+			}
+		}
+	}
+	s := &r.batch.Strings[client.FieldCurrency]
+	if len(s.Index) == 0 {
+		return
+	}
+	r.currencies = r.currencies[:0]
+	for i := range r.campaigns {
+		c, _ := o.view.CampaignByID(event.CampaignID(r.campaigns[i].id))
+		r.currencies = append(r.currencies, currencyOf(o.view, c))
+	}
+	ours := currencyOf(o.view, nil)
+	for i, e := range s.Index {
+		if r.campaign != nil {
+			ours = r.currencies[r.campaign[i]]
+		}
+		if text := s.Dict[e]; len(text) > 0 && !sameCurrency(text, ours) {
+			r.mark(i)
+		}
+	}
+}
+
+// identity takes over ids, sources and rows of imports.
+func (r *byColumns) identity() {
+	source := r.texts(client.FieldSource, func(text []byte) bool {
+		return len(text) <= event.MaxForeignID && !hasControl(text)
+	})
+	if r.batch.HasInt[client.IntRow] {
+		r.out.U[event.ColIDLo] = r.batch.Ints[client.IntRow]
+		for i, row := range r.out.U[event.ColIDLo] {
+			if row >= 1<<40 {
+				r.mark(i)
+			}
+		}
+		return
+	}
+	if r.out.Space == event.Minted {
+		return
+	}
+	r.out.S[event.StrForeign] = *r.texts(client.FieldID, func(text []byte) bool {
+		return len(text) > 0 && len(text) <= event.MaxForeignID && !reservedID(text)
+	})
+	r.out.S[event.StrSource] = *source
+}
+
+// mint gives every row an id that is not slow. A click's id is the click.
+func (d *Doors) mint(r *byColumns, o *origin) {
+	hi, lo := r.buffer(event.ColIDHi), r.buffer(event.ColIDLo)
+	clicks := false
+	for i := range hi {
+		if r.slow[i] {
+			continue
+		}
+		id := d.cfg.Minter.New(o.now)
+		hi[i], lo[i] = id.Hi, id.Lo
+		clicks = clicks || event.Type(r.out.Value(event.ColType, i)) == event.Click
+	}
+	if !clicks {
+		return
+	}
+	chi, clo := r.buffer(event.ColClickHi), r.buffer(event.ColClickLo)
+	for i := range hi {
+		if chi[i], clo[i] = 0, 0; event.Type(r.out.Value(event.ColType, i)) == event.Click {
+			chi[i], clo[i] = hi[i], lo[i]
+		}
+	}
+}
+
+// priceMemo remembers the prices in force by what they may depend on.
+type priceMemo struct {
+	view    *catalog.View
+	entries []pricesOf
+}
+
+type pricesOf struct {
+	used                        bool
+	typ                         event.Type
+	goal                        event.GoalID
+	campaign, banner, affiliate uint64
+	revenue, payout             uint64
+}
+
+const priceEntries = 2048
+
+// price puts the price versions in force into the rows that name a campaign.
+func (r *byColumns) price(o *origin) {
+	if len(r.campaigns) == 0 {
+		return
+	}
+	m := &r.prices
+	if m.view != o.view {
+		if m.view = o.view; m.entries == nil {
+			m.entries = make([]pricesOf, priceEntries)
+		}
+		clear(m.entries)
+	}
+	var by [event.Conversion + 1]catalog.PricedBy
+	for t := event.Impression; t <= event.Conversion; t++ {
+		by[t] = o.view.PricedBy(t)
+	}
+	revenue, payout := r.buffer(event.ColRevenue), r.buffer(event.ColPayout)
+	for i := range revenue {
+		t, campaign := event.Type(r.out.Value(event.ColType, i)), r.out.Value(event.ColCampaign, i)
+		if revenue[i], payout[i] = 0, 0; t > event.Conversion || campaign == 0 || r.slow[i] {
+			continue
+		}
+		key := pricesOf{used: true, typ: t, campaign: campaign}
+		if by[t].Banner {
+			key.banner = r.out.Value(event.ColBanner, i)
+		}
+		if by[t].Affiliate {
+			key.affiliate = r.out.Value(event.ColAffiliate, i)
+		}
+		if by[t].Goal {
+			key.goal = event.GoalID(r.out.Value(event.ColGoal, i))
+		}
+		p := m.find(&key)
+		revenue[i], payout[i] = p.revenue, p.payout
+	}
+}
+
+// find returns the entry with the key's prices.
+func (m *priceMemo) find(key *pricesOf) *pricesOf {
+	h := (key.campaign<<2|uint64(key.typ))*0x9e3779b97f4a7c15 ^ (key.affiliate<<16|uint64(key.goal))*0xc2b2ae3d27d4eb4f ^
+		key.banner*0x165667b19e3779f9
+	p := &m.entries[h>>40%priceEntries]
+	if p.campaign != key.campaign || p.typ != key.typ || p.affiliate != key.affiliate || p.banner != key.banner ||
+		p.goal != key.goal || !p.used {
+		*p = *key
+		revenue, payout := m.view.Prices(key.typ, event.CampaignID(key.campaign), event.BannerID(key.banner),
+			event.AffiliateID(key.affiliate), key.goal)
+		p.revenue, p.payout = uint64(revenue), uint64(payout)
+	}
+	return p
+}
+
+// release forgets what points into a request.
+func (r *byColumns) release() {
+	r.batch, r.out, r.campaign = nil, nil, nil
+	for s := range r.dict {
+		clear(r.dict[s])
+	}
+	clear(r.currencies)
+}
