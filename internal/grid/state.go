@@ -147,6 +147,9 @@ func (s *State) Fold(m *journal.Message) error {
 	}
 	s.stamp = m.Stamp / int64(time.Millisecond)
 	s.advance(s.stamp, h.Kind)
+	if h.Spooled { // it was accepted long before it was stored; what its verdict needs is remembered by log time
+		s.stamp = min(s.stamp, s.pos.LogTime)
+	}
 	s.foldedInfo = FoldedInfo{Header: h, Dropped: repeat}
 	if !repeat {
 		if err := s.foldBody(m.Seq, &h, body); err != nil {

@@ -25,6 +25,17 @@ type Backlog interface {
 // probeEvery is how often a full journal is asked whether it has room for the backlog.
 const probeEvery = time.Second
 
+// farBehind is how far a lane's log time may be behind before the whole backlog goes before the record that moves it: by
+// then ids that the backlog's events use could be forgotten.
+const farBehind = 10 * time.Minute
+
+func (p *Producer) waiting() int {
+	if p.opt.Backlog == nil {
+		return 0
+	}
+	return p.opt.Backlog.Waiting()
+}
+
 // drain returns the next batch of the backlog, or nil.
 func (p *Producer) drain() *frozen {
 	if p.opt.Backlog == nil {

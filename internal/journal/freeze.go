@@ -38,6 +38,11 @@ func (p *Producer) freeze(busy, tick bool) *frozen {
 // own returns the lane's own next batch.
 func (p *Producer) own(tick bool) *frozen {
 	now := p.opt.Now().UnixMilli()
+	if now-p.ticked >= farBehind.Milliseconds() && !p.refused { // log time is about to jump: what was accepted before goes before
+		if p.strict = p.waiting(); p.strict > 0 {
+			return p.drain()
+		}
+	}
 	// A new process says first that the old one has ended, or just that it is here: that moves log time. While the
 	// journal is full only events, which have waiters, and ticks find out whether there is room again.
 	if len(p.closing) > 0 && !p.refused {

@@ -182,9 +182,7 @@ func (p *Producer) begin(ctx context.Context) error {
 		p.ticked = p.opt.Now().UnixMilli() // there is no log time yet: the first message makes it
 	}
 	p.closing = append(p.closing, p.opt.Previous...)
-	if p.opt.Backlog != nil {
-		p.strict = p.opt.Backlog.Waiting()
-	}
+	p.strict = p.waiting()
 	if st.Last > 0 {
 		p.findPrevious(ctx)
 	}

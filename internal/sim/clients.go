@@ -9,6 +9,7 @@ import (
 	"milliard/internal/event"
 	"milliard/internal/journal"
 	"milliard/internal/route"
+	"milliard/internal/spool"
 )
 
 // clients are everybody outside: they send events, wait, give up, and send again with the same ids.
@@ -54,6 +55,11 @@ type attempt struct {
 	at      place // of durable ones
 	flags   event.Flags
 	catalog uint64
+
+	click   bool // sent to the door for clicks
+	e       *event.Event
+	held    *journal.Held
+	spooled *spool.Ticket
 }
 
 // place is where an event stands in the journal.
@@ -76,7 +82,11 @@ func (c *clients) act(p *process) {
 		for range 1 + w.rnd.IntN(w.plan.burst) {
 			batch = append(batch, c.draw(p))
 		}
-		c.send(p, batch)
+		if it := batch[0]; len(batch) == 1 && it.clickable() && w.chance(w.plan.clicks) {
+			c.click(p, it)
+		} else {
+			c.send(p, batch)
+		}
 	case n < 85:
 		c.retry(p)
 	case n < 93 && len(c.items) > 0:
@@ -94,17 +104,24 @@ func (c *clients) retry(p *process) bool {
 	c.due = slices.DeleteFunc(c.due, func(it *item) bool { return it.done })
 	for _, it := range c.due {
 		if !it.open && !it.done && it.retryAt <= c.w.now {
-			c.send(p, []*item{it})
+			if it.clickable() && c.w.chance(c.w.plan.clicks) {
+				c.click(p, it)
+			} else {
+				c.send(p, []*item{it})
+			}
 			return true
 		}
 	}
 	return false
 }
 
+// clickable says whether the door for clicks would take it.
+func (it *item) clickable() bool { return it.e.Type == event.Click && it.e.Space != event.Imported }
+
 // timeOut lets clients give up waiting; the door answers 503. The event may still become durable.
 func (c *clients) timeOut() {
 	for _, it := range c.due {
-		if a := it.last; it.open && a.fate == waits && c.w.now-a.sent > 30_000 {
+		if a := it.last; it.open && !a.click && a.fate == waits && c.w.now-a.sent > 30_000 {
 			a.fate = unknown
 			c.w.sum.Unknown++
 			c.again(it)

@@ -35,6 +35,9 @@ type plan struct {
 	restore, damageLive                             float64 // per step
 	damageImage, damageArchive, damageJournal       float64 // per crash
 	journalStops, keepRunning                       bool
+
+	clicks, spoolError    float64 // of new events and retries; per write
+	spoolBytes, spoolFile int64
 }
 
 // draw makes the plan.
@@ -55,6 +58,7 @@ func (w *world) draw() {
 		clock: pick(0, 0, 0.02), catalog: pick(0, 0.02), damageImage: pick(0, 0, 0.5), damageArchive: pick(0, 0, 0, 0.3),
 		damageJournal: pick(0, 0, 0, 0, 0.3), journalStops: r.IntN(2) == 0, restore: pick(0, 0, 0, 0, 0.01),
 		damageLive: pick(0, 0, 0, 0, 0.01), keepRunning: r.IntN(2) == 0,
+		clicks: pick(0, 0.3, 0.8), spoolError: pick(0, 0, 0.05), spoolBytes: int64(pick(3_000, 1<<20)), spoolFile: int64(pick(500, 4<<20)),
 	}
 }
 
@@ -85,7 +89,7 @@ func (w *world) act() {
 		return
 	}
 	lane := w.rnd.IntN(w.plan.lanes)
-	who := w.rnd.IntN(10)
+	who := w.rnd.IntN(11)
 	w.note('a', uint64(who*8+lane))
 	w.inStep(p, func() {
 		switch {
@@ -93,6 +97,8 @@ func (w *world) act() {
 			w.clients.act(p)
 		case who < 6:
 			p.send(p.out[lane])
+		case who == 10:
+			p.commitSpool(lane)
 		default:
 			p.own(p.owners[lane])
 		}

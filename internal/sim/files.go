@@ -112,7 +112,7 @@ func (f *files) damage(part string) string {
 	w := f.w
 	var candidates []string
 	for _, n := range f.names {
-		if strings.Contains(n, part) {
+		if strings.Contains(n, part) && !strings.Contains(n, "/spool/") {
 			candidates = append(candidates, n)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 func (w *world) heal() {
 	w.calm, w.skew, w.frozen = true, 0, 0
 	w.did("no more faults")
-	if len(w.procs) != 1 || w.procs[0].broken() || !w.plan.keepRunning {
+	if len(w.procs) != 1 || len(w.strayed("")) > 0 || w.procs[0].broken() || !w.plan.keepRunning {
 		for len(w.procs) > 0 {
 			w.kill(w.procs[0])
 		}
@@ -69,11 +69,15 @@ func (w *world) round(p *process) bool {
 		}
 	}
 	w.clients.timeOut()
-	done := w.clients.open() == 0
+	for lane := range p.out {
+		p.commitSpool(lane)
+	}
+	done := w.clients.open() == 0 && len(p.clicks) == 0
 	before := w.sum.Batches
 	for lane, s := range p.out {
 		p.send(s)
 		own := p.owners[lane]
+		done = done && p.spool.Lane(lane).Waiting() == 0
 		if own.halted != nil {
 			continue
 		}

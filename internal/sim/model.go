@@ -24,12 +24,14 @@ type model struct {
 	log  []*logged // by sequence - 1
 	next uint64    // the first sequence that is not folded
 
-	logTime int64
-	links   map[journal.Incarnation]link
-	foreign map[string]int64 // log time of the claim
-	forever map[string]bool  // minted ids, rows of imports, orders
-	numbers map[int]place    // where the attempts stand
-	valid   map[string]int   // how often an identity was counted
+	logTime  int64
+	links    map[journal.Incarnation]link
+	batches  map[journal.Hash]bool // folded
+	foreign  map[string]int64      // log time of the claim
+	forever  map[string]bool       // minted ids, rows of imports, orders
+	numbers  map[int]place         // where the attempts stand
+	outlived int                   // spooled events whose ids had been forgotten
+	valid    map[string]int        // how often an identity was counted
 }
 
 type link struct {
@@ -71,6 +73,7 @@ func (m *model) forget() {
 	m.next, m.logTime = 1, 0
 	m.links, m.foreign, m.forever = map[journal.Incarnation]link{}, map[string]int64{}, map[string]bool{}
 	m.numbers, m.valid = map[int]place{}, map[string]int{}
+	m.batches = map[journal.Hash]bool{}
 }
 
 func (m *model) last() uint64 { return uint64(len(m.log)) }
@@ -110,7 +113,8 @@ func (m *model) fold(seq uint64, seen []byte) string {
 	switch {
 	case h.Counter == was.counter+1 && h.Prev == was.hash:
 		m.links[h.Incarnation] = link{h.Counter, l.hash}
-	case h.Counter == was.counter && l.hash == was.hash:
+		m.batches[l.hash] = true
+	case h.Counter <= was.counter && m.batches[l.hash]:
 		l.repeat = true
 	default:
 		return fmt.Sprintf("sequence %d: batch %d of an incarnation follows its batch %d, or does not link to it", seq, h.Counter, was.counter)
@@ -220,6 +224,14 @@ func identities(e *event.Event) (order, forever, window string) {
 	return order, forever, window
 }
 
+// clockOf is the clock by which an id is too old to be known. What was spooled was accepted when it was young.
+func (m *model) clockOf(l *logged) int64 {
+	if l.head.Spooled {
+		return min(l.stamp, m.logTime)
+	}
+	return l.stamp
+}
+
 // judge is the verdict by the rules.
 func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 	e := &r.e
@@ -243,8 +255,11 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 	class := event.Valid
 	given := e.Flags&event.FlagTimeGiven != 0 && e.Space != event.Imported
 	switch {
-	case e.Space == event.Minted && l.stamp-int64(e.ID.Hi>>16) > m.minted: // has waited for longer than ids are remembered
+	case e.Space == event.Minted && m.clockOf(l)-int64(e.ID.Hi>>16) > m.minted: // has waited for longer than ids are remembered
 		class = event.Expired
+		if l.head.Spooled {
+			m.outlived++
+		}
 	case used:
 		class = event.Duplicate
 	case e.Flags&event.FlagExpired != 0:

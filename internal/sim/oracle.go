@@ -58,6 +58,7 @@ func (o *oracle) stored(lane int, m journal.Message) {
 	}
 	data := bytes.Clone(m.Data)
 	md.log = append(md.log, &logged{stamp: m.Stamp / 1_000_000, data: data, hash: journal.HashOf(data)})
+	o.placed(lane, &m)
 	o.w.sum.Batches++
 	o.w.note('s', m.Seq)
 }
@@ -106,7 +107,11 @@ func (o *oracle) folded(own *owner, at ledger.Position, info *grid.FoldedInfo) {
 	md := o.models[own.lane]
 	if at.Seq == md.next {
 		if text := md.fold(at.Seq, info.Verdicts); text != "" {
-			o.w.broken("CHAIN", "lane %d: %s", own.lane, text)
+			invariant := "CHAIN"
+			if strings.HasPrefix(text, "attempt") { // once in a frozen batch or once in the spool, never both
+				invariant = "NO-DOUBLE"
+			}
+			o.w.broken(invariant, "lane %d: %s", own.lane, text)
 		}
 		o.catalogs(md.at(at.Seq))
 		o.clock(own.lane, md.at(at.Seq))
@@ -139,6 +144,9 @@ func (o *oracle) catalogs(l *logged) {
 // clock: log time may stand still while the clock goes back, and until the next tick when it goes ahead; but a lane that is
 // busy must follow.
 func (o *oracle) clock(lane int, l *logged) {
+	if l.head.Spooled { // what waited goes before what moves log time
+		return
+	}
 	b := &o.behind[lane]
 	if l.stamp-l.logTime <= 10*60_000 {
 		*b = lag{}
@@ -325,6 +333,12 @@ func (o *oracle) end() {
 		}
 		for id, n := range md.valid {
 			counts[id] += n
+		}
+	}
+	for lane, md := range o.models {
+		w.sum.Outlived += md.outlived
+		if md.outlived > 0 {
+			w.did("lane %d: %d", lane, md.outlived)
 		}
 	}
 	for _, a := range w.clients.attempts {

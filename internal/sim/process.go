@@ -8,6 +8,7 @@ import (
 	"milliard/internal/grid"
 	"milliard/internal/journal"
 	"milliard/internal/ledger"
+	"milliard/internal/spool"
 )
 
 // process is one run of the program. A process that is dropped has been killed.
@@ -23,6 +24,8 @@ type process struct {
 	born   int   // step
 
 	tally   *tally
+	spool   *spool.Spool
+	clicks  []*attempt // that a door has not answered
 	waiting []*attempt // answers that its clients wait for
 	failed  bool       // a stream has told it ErrStopped: no more acknowledgement may follow
 }
@@ -64,10 +67,11 @@ func (w *world) start() {
 	for i, s := range w.streams {
 		streams[i] = stream{s, w}
 	}
+	p.spool = w.openSpool(p.home)
 	var err error
 	p.lanes, err = journal.NewLanes(w.router, streams, nil, journal.ProducerOptions{
 		MaxPendingEvents: w.plan.queueEvents, Now: w.wall, Random: w, Log: w.discards,
-	})
+	}, p.spool.Backlogs()...)
 	if err != nil {
 		w.broken("SIM", "lanes: %v", err)
 	}
@@ -122,7 +126,10 @@ func (w *world) kill(p *process) {
 	for _, a := range p.waiting {
 		w.clients.lost(a)
 	}
-	p.waiting, p.tally.alive = nil, false
+	for _, a := range p.clicks {
+		w.clients.lost(a)
+	}
+	p.waiting, p.clicks, p.tally.alive = nil, nil, false
 	if len(w.procs) == 0 { // what was on its way into the journal is gone with the last process
 		w.journal = w.journal.Reopen(w.journalOptions())
 		w.openStreams()
@@ -176,6 +183,7 @@ func (p *process) send(s *sender) {
 		w.oracle.producerStopped(p, err)
 	}
 	p.poll()
+	p.answerClicks()
 	if n := s.p.Pending(); n > int64(w.plan.queueEvents) || n < 0 {
 		w.broken("BOUNDED", "%d events wait in a queue of %d", n, w.plan.queueEvents)
 	}

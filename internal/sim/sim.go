@@ -1,4 +1,4 @@
-// Package sim runs a whole installation in one goroutine and in virtual time: doors, producers, journal, owners, images,
+// Package sim runs a whole installation in one goroutine and in virtual time: doors, producers, journal, click spool, owners, images,
 // archive, ledger. Everything between a door and the ledger is the code that serve runs, driven step by step
 // (journal.Steps, grid.Steps); journal, ledger and file system are the ones in memory, which fail on request. A seed is a
 // history: who does the next step, what fails and when, is drawn from it and from nothing else, so a seed that fails
@@ -49,6 +49,7 @@ type Summary struct {
 	Recoveries, Images                      int
 	Segments, Trims, Halts, Owners, Damages int
 	CatalogChanges, ClockJumps, Live        int
+	Spooled, AtRisk, Outlived               int
 	Faults                                  map[string]int
 	Hash                                    uint64 // of every step: equal for equal runs
 }
@@ -256,5 +257,6 @@ func (s *Summary) numbers() []*int {
 	return []*int{
 		&s.Steps, &s.Events, &s.Acked, &s.Unknown, &s.Refused, &s.Batches, &s.Flushes, &s.Crashes, &s.PowerCuts, &s.Recoveries,
 		&s.Images, &s.Segments, &s.Trims, &s.Halts, &s.Owners, &s.Damages, &s.CatalogChanges, &s.ClockJumps, &s.Live,
+		&s.Spooled, &s.AtRisk, &s.Outlived,
 	}
 }
