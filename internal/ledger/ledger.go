@@ -196,6 +196,27 @@ type Querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
+// ColumnQuerier is a Querier that also answers column by column, for readers of whole tables. The caller bounds the
+// answer by the statement, and lets no NULL into it.
+type ColumnQuerier interface {
+	Querier
+	QueryColumns(ctx context.Context, query string, each func(c *Columns) error) error
+}
+
+// Columns is a piece of an answer: N rows of every column. It is valid until the callback returns.
+type Columns struct {
+	N   int
+	Col []Column
+}
+
+// Column holds the values of one column: Ints of a number (bits of an unsigned one of 64), Texts of a text, both halves
+// of a UUID in High and Ints.
+type Column struct {
+	Ints  []int64
+	High  []uint64
+	Texts []string
+}
+
 // AdHocLimit bounds a user's statement.
 type AdHocLimit struct {
 	Rows    int   // 10,000 by default; more is cut and Table.Truncated set

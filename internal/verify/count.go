@@ -2,7 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -158,10 +157,7 @@ func (c *counter) batch(b *batch) (rows int, err error) {
 	if d := b.logTime / day; d != c.day {
 		c.day, c.used = d, map[dimension]map[string]bool{}
 	}
-	received := min(b.header.Received, b.logTime)
-	if oldest := b.logTime - minute; !b.header.Spooled && received < oldest {
-		received = oldest
-	}
+	received := receivedOf(b)
 	for i := range b.blocks {
 		if err := c.block.Decode(b.blocks[i].Main, nil); err != nil {
 			return rows, err
@@ -205,7 +201,7 @@ func (c *counter) event(seq uint64, row uint32, e *event.Event, class event.Clas
 		s = &spread{}
 		if c.rollups {
 			s.values = [...]string{
-				ledger.DimCountry: c.budgeted(e, ledger.DimCountry, e.Country.String()),
+				ledger.DimCountry: clean(c.budgeted(e, ledger.DimCountry, e.Country.String())),
 				ledger.DimDevice:  c.budgeted(e, ledger.DimDevice, e.Device.String()),
 				ledger.DimSub1:    clean(c.budgeted(e, ledger.DimSub1, d.sub)),
 			}
@@ -291,14 +287,18 @@ func subOne(subs []byte) []byte {
 
 // tallies adds what the doors refused.
 func (c *counter) tallies(b *batch) error {
+	return eachTally(b, c.lane, func(k *cellKey, n int64) { c.add(k, &sum{events: wideOf(n)}) })
+}
+
+func eachTally(b *batch, lane int32, each func(k *cellKey, n int64)) error {
 	list, err := journal.DecodeTallies(b.body)
 	if err != nil {
 		return err
 	}
 	for _, t := range list {
-		k := cellKey{table: tableTallies, lane: c.lane, value: clean(t.Door) + "\x00" + clean(t.Reason)}
+		k := cellKey{table: tableTallies, lane: lane, value: clean(t.Door) + "\x00" + clean(t.Reason)}
 		k.Bucket, k.Tenant = int32(t.Minute), t.Tenant
-		c.add(&k, &sum{events: wideOf(t.N)})
+		each(&k, t.N)
 	}
 	return nil
 }
@@ -319,10 +319,4 @@ func clean(s string) string {
 		s = s[n:]
 	}
 	return b.String()
-}
-
-// appendText appends a text with its length, so that two neighbours cannot be mistaken for two others.
-func appendText(dst []byte, s string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(s)))
-	return append(dst, s...)
 }

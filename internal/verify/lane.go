@@ -3,29 +3,16 @@ package verify
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"milliard/internal/event"
 	"milliard/internal/journal"
 )
 
-// campaignKey is a campaign as conservation is checked by.
-type campaignKey struct {
-	tenant   event.TenantID
-	campaign event.CampaignID
-}
-
 // campaignSum is what three accounts say of a campaign: its rows in the blocks, its cells and its occurred cells.
-type campaignSum struct{ rows, cells, occurred wide }
-
-func (r *run) campaignOf(t event.TenantID, c event.CampaignID) *campaignSum {
-	k := campaignKey{t, c}
-	s := r.campaign[k]
-	if s == nil {
-		s = &campaignSum{}
-		r.campaign[k] = s
-	}
-	return s
+type campaignSum struct {
+	tenant                event.TenantID
+	campaign              event.CampaignID
+	rows, cells, occurred wide
 }
 
 // lane walks one lane's log: everything up to the position is counted, the rest up to the journal's end is only checked.
@@ -70,9 +57,9 @@ func (r *run) lane(ctx context.Context, l *Lane) error {
 	if err != nil {
 		return err
 	}
-	p := &lanePass{r: r, l: l, chain: newChain(), counted: counted, counter: newCounter(l.Number, r.by == nil, r.add)}
+	p := &lanePass{r: r, l: l, chain: newChain(), counted: counted}
 	p.until = max(last, counted)
-	p.rows()
+	p.begin()
 	next := uint64(1)
 	w.bad = func(check string, first, last uint64, err error) {
 		r.find(check, l.Number, "sequences %d to %d: %v", first, last, err)
@@ -92,7 +79,7 @@ func (r *run) lane(ctx context.Context, l *Lane) error {
 	if err := w.walk(ctx, 1, p.until); err != nil {
 		return err
 	}
-	p.sayUnjudged()
+	p.end()
 	r.res.Segments += w.segments
 	r.res.Position = append(r.res.Position, At{
 		Lane: l.Number, Seq: counted, Hash: fmt.Sprintf("%x", at.Hash), Flush: at.Flush, Last: last,
@@ -168,8 +155,9 @@ type lanePass struct {
 	r       *run
 	l       *Lane
 	chain   *chain
-	counter *counter
-	counted uint64 // what stands behind is not in the ledger yet
+	adder   adder
+	fast    *logPrint // the adder, unless cells are wanted
+	counted uint64    // what stands behind is not in the ledger yet
 	until   uint64
 	hashAt  journal.Hash
 	row     row
@@ -178,19 +166,43 @@ type lanePass struct {
 	unjudged [2]uint64 // first and last sequence of batches whose verdicts are not known
 }
 
-// rows lets the counter add clicks and sales to the fingerprints.
-func (p *lanePass) rows() {
-	if p.r.opt.Ledger == nil {
+// adder adds folded batches up.
+type adder interface {
+	batch(b *batch) (rows int, err error)
+	tallies(b *batch) error
+}
+
+// begin chooses the adder. Clicks and sales are added to their own fingerprints.
+func (p *lanePass) begin() {
+	r, lane := p.r, int32(p.l.Number)
+	if r.exact {
+		p.adder = newCounter(p.l.Number, r.wantsDims(), r.addLog)
 		return
 	}
-	lane := int32(p.l.Number)
-	p.counter.click = func(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
-		p.row.click(seq, no, e, class, received)
-		p.r.group(clicks, lane, seq).plus(p.row.hash(p.r.seed))
+	p.fast = newLogPrint(r.secret, r.prints, p.l.Number)
+	p.adder = p.fast
+	if r.opt.Ledger == nil {
+		return
 	}
-	p.counter.sale = func(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
-		p.row.sale(seq, no, e, class, received)
-		p.r.group(sales, lane, seq).plus(p.row.hash(p.r.seed))
+	p.fast.click = func(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
+		p.row.ofClick(seq, no, e, class, received)
+		r.group(clicks, lane, seq).plus(p.row.hash(r.seed))
+	}
+	p.fast.sale = func(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
+		p.row.ofSale(seq, no, e, class, received)
+		r.group(sales, lane, seq).plus(p.row.hash(r.seed))
+	}
+}
+
+// end reports what is left to say of the lane.
+func (p *lanePass) end() {
+	p.sayUnjudged()
+	if p.fast == nil {
+		return
+	}
+	for n, key := range p.fast.campaigns.keys {
+		s := p.r.campaignOf(event.TenantID(key>>32), event.CampaignID(key))
+		s.rows.add(wideOf(p.fast.of[n].events))
 	}
 }
 
@@ -244,7 +256,7 @@ func (p *lanePass) count(b *batch, repeat bool) {
 	case repeat:
 		return
 	case b.header.Kind == journal.KindTallies:
-		if err := p.counter.tallies(b); err != nil {
+		if err := p.adder.tallies(b); err != nil {
 			r.find(checkTallies, lane, "sequence %d: %v", b.seq, err)
 		}
 		return
@@ -254,11 +266,11 @@ func (p *lanePass) count(b *batch, repeat bool) {
 	r.headers += int64(b.header.Events)
 	r.verdicts += int64(len(b.classes))
 	for i, c := range b.classes {
-		if strings.HasPrefix(event.Class(c).String(), "class_") {
+		if event.Class(c) < event.Valid || event.Class(c) > event.Undecided {
 			r.find(checkConservation, lane, "sequence %d row %d: verdict %d is none", b.seq, i, c)
 		}
 	}
-	rows, err := p.counter.batch(b)
+	rows, err := p.adder.batch(b)
 	if err != nil {
 		r.find(checkConservation, lane, "sequence %d after %d rows: %v", b.seq, rows, err)
 		r.unread = true

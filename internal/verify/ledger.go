@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"milliard/internal/event"
@@ -14,14 +15,18 @@ import (
 type ledgerReader struct {
 	run    *run
 	q      ledger.Querier
+	side   ledgerSide
 	rolled map[int32]uint64 // lane → flush up to which its rollups are complete
 }
 
 // chunkRows is how many rows are asked for at a time, unless one minute or one stretch of sequences has more.
-const chunkRows = 100_000
+const chunkRows = 200_000
 
 func (l *ledgerReader) all(ctx context.Context) error {
-	steps := []func(context.Context) error{l.positions, l.watermarks, l.cells, l.rollups, l.dims, l.tallies, l.clicks, l.sales}
+	steps := []func(context.Context) error{l.positions, l.watermarks, l.cells, l.rollups, l.dims, l.tallies}
+	if !l.run.exact {
+		steps = append(steps, l.clicks, l.sales)
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -31,8 +36,8 @@ func (l *ledgerReader) all(ctx context.Context) error {
 }
 
 // query runs a statement and yields its rows.
-func (l *ledgerReader) query(ctx context.Context, each func(rows *sql.Rows) error, query string, args ...any) error {
-	rows, err := l.q.QueryContext(ctx, query, args...)
+func (l *ledgerReader) query(ctx context.Context, each func(rows *sql.Rows) error, query string) error {
+	rows, err := l.q.QueryContext(ctx, query)
 	if err != nil {
 		return err
 	}
@@ -115,25 +120,36 @@ func (l *ledgerReader) spans(ctx context.Context, table, column string, unit int
 	return nil
 }
 
+// columns runs a statement and yields its answer in columns.
+func (l *ledgerReader) columns(ctx context.Context, each func(c *ledger.Columns) error, query string, args ...any) error {
+	q, ok := l.q.(ledger.ColumnQuerier)
+	if !ok {
+		return errors.New("the ledger does not answer in columns")
+	}
+	return q.QueryColumns(ctx, fmt.Sprintf(query, args...), each)
+}
+
 const cellColumns = "lane, flush, bucket, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout, n, amount, events"
 
 // scanned is one row of a table of cells.
 type scanned struct {
-	cellKey
-	dim   uint8
-	flush uint64
-	sum   sum
+	lane              int32
+	flush             uint64
+	dim               ledger.Dimension
+	value             string // valid until the next row
+	key               ledger.Key
+	n, amount, events int64
 }
 
-func (s *scanned) scan(rows *sql.Rows, more ...any) error {
-	var n, amount, events int64
-	into := append(more, &s.lane, &s.flush, &s.Bucket, &s.Tenant, &s.Type, &s.Goal, &s.Class, &s.Campaign, &s.Banner,
-		&s.Affiliate, &s.Revenue, &s.Payout, &n, &amount, &events)
-	if err := rows.Scan(into...); err != nil {
-		return err
+func (s *scanned) scan(c []ledger.Column, i int) {
+	s.lane, s.flush = int32(c[0].Ints[i]), uint64(c[1].Ints[i])
+	s.key = ledger.Key{
+		Bucket: int32(c[2].Ints[i]), Tenant: event.TenantID(c[3].Ints[i]), Type: event.Type(c[4].Ints[i]),
+		Goal: event.GoalID(c[5].Ints[i]), Class: event.Class(c[6].Ints[i]), Campaign: event.CampaignID(c[7].Ints[i]),
+		Banner: event.BannerID(c[8].Ints[i]), Affiliate: event.AffiliateID(c[9].Ints[i]),
+		Revenue: event.PriceID(c[10].Ints[i]), Payout: event.PriceID(c[11].Ints[i]),
 	}
-	s.sum = sum{wideOf(n), wideOf(amount), wideOf(events)}
-	return nil
+	s.n, s.amount, s.events = c[12].Ints[i], c[13].Ints[i], c[14].Ints[i]
 }
 
 // table yields the rows of a table of cells.
@@ -144,22 +160,21 @@ func (l *ledgerReader) table(ctx context.Context, name, extra string, each func(
 	}
 	return l.spans(ctx, name, "bucket", unit, func(first, last int64) error {
 		var s scanned
-		err := l.query(ctx, func(rows *sql.Rows) error {
-			var into []any
-			if extra != "" {
-				into = []any{&s.dim, &s.value}
+		err := l.columns(ctx, func(c *ledger.Columns) error {
+			for i := range c.N {
+				s.scan(c.Col, i)
+				if extra != "" {
+					s.dim, s.value = ledger.Dimension(c.Col[15].Ints[i]), c.Col[16].Texts[i]
+				}
+				if at := l.run.at[int(s.lane)]; s.flush > at.Flush {
+					l.run.find(checkPosition, int(s.lane), "%s has a row of flush %d, the position is flush %d", name, s.flush, at.Flush)
+				}
+				each(&s)
 			}
-			if err := s.scan(rows, into...); err != nil {
-				return err
-			}
-			if at := l.run.at[int(s.lane)]; s.flush > at.Flush {
-				l.run.find(checkPosition, int(s.lane), "%s has a row of flush %d, the position is flush %d", name, s.flush, at.Flush)
-			}
-			each(&s)
 			return nil
-		}, fmt.Sprintf("SELECT %s%s FROM %s WHERE bucket BETWEEN ? AND ?", extra, cellColumns, name), first, last)
+		}, "SELECT %s%s FROM %s WHERE bucket BETWEEN %d AND %d", cellColumns, extra, name, first, last)
 		if err == nil {
-			err = l.run.sums.settle()
+			err = l.side.settle()
 		}
 		if err != nil {
 			return err
@@ -170,35 +185,12 @@ func (l *ledgerReader) table(ctx context.Context, name, extra string, each func(
 
 // cells reads the minute cells. Up to the watermark they must come to what the coarser tables hold.
 func (l *ledgerReader) cells(ctx context.Context) error {
-	return l.table(ctx, "cells", "", func(s *scanned) {
-		k := s.cellKey
-		k.table = tableCells
-		l.run.sums.addLedger(&k, &s.sum)
-		// What no row says is derived as every reader derives it: events that have not moved, and values that are not named.
-		k.Bucket = floor(s.Bucket, quarter)
-		k.table = tableOccurred
-		l.run.sums.addLedger(&k, &s.sum)
-		for dim := ledger.DimCountry; dim <= ledger.DimSub1; dim++ {
-			k.table, k.value = tableDim+table(dim), restOf(dim)
-			l.run.sums.addLedger(&k, &s.sum)
-		}
-		if s.flush > l.rolled[s.lane] {
-			return
-		}
-		k.table, k.value = tableQuarters, ""
-		l.run.sums.addLog(&k, &s.sum)
-		k.table, k.Bucket = tableHours, floor(s.Bucket, hour)
-		l.run.sums.addLog(&k, &s.sum)
-	})
+	return l.table(ctx, "cells", "", func(s *scanned) { l.side.cell(s, s.flush <= l.rolled[s.lane]) })
 }
 
 func (l *ledgerReader) rollups(ctx context.Context) error {
 	for name, t := range map[string]table{"cells_15m": tableQuarters, "cells_1h": tableHours, "moved_15m": tableOccurred} {
-		err := l.table(ctx, name, "", func(s *scanned) {
-			s.table = t
-			l.run.sums.addLedger(&s.cellKey, &s.sum)
-		})
-		if err != nil {
+		if err := l.table(ctx, name, "", func(s *scanned) { l.side.rollup(t, s) }); err != nil {
 			return err
 		}
 	}
@@ -206,99 +198,84 @@ func (l *ledgerReader) rollups(ctx context.Context) error {
 }
 
 func (l *ledgerReader) dims(ctx context.Context) error {
-	return l.table(ctx, "values_15m", "dim, value, ", func(s *scanned) {
-		s.table = tableDim + table(s.dim)
-		l.run.sums.addLedger(&s.cellKey, &s.sum)
-		s.value = restOf(ledger.Dimension(s.dim))
-		less := s.sum.negative()
-		l.run.sums.addLedger(&s.cellKey, &less)
-	})
+	return l.table(ctx, "values_15m", ", dim, value", l.side.dim)
 }
 
 func (l *ledgerReader) tallies(ctx context.Context) error {
 	return l.spans(ctx, "tallies", "minute", hour, func(first, last int64) error {
-		return l.query(ctx, func(rows *sql.Rows) error {
-			k := cellKey{table: tableTallies}
-			var minute, n int64
-			var door, reason string
-			if err := rows.Scan(&k.lane, &minute, &k.Tenant, &door, &reason, &n); err != nil {
-				return err
+		return l.columns(ctx, func(c *ledger.Columns) error {
+			for i := range c.N {
+				k := cellKey{table: tableTallies, lane: int32(c.Col[0].Ints[i])}
+				k.Bucket, k.Tenant = int32(c.Col[1].Ints[i]), event.TenantID(c.Col[2].Ints[i])
+				k.value = c.Col[3].Texts[i] + "\x00" + c.Col[4].Texts[i]
+				l.side.tally(&k, c.Col[5].Ints[i])
 			}
-			k.Bucket, k.value = int32(minute), door+"\x00"+reason
-			l.run.sums.addLedger(&k, &sum{events: wideOf(n)})
 			return nil
-		}, "SELECT lane, minute, tenant, door, reason, n FROM tallies WHERE minute BETWEEN ? AND ?", first, last)
+		}, "SELECT lane, minute, tenant, door, reason, n FROM tallies WHERE minute BETWEEN %d AND %d", first, last)
 	})
 }
 
-func (l *ledgerReader) clicks(ctx context.Context) error {
-	return l.spans(ctx, "clicks", "seq", groupSize, func(first, last int64) error {
-		return l.clickRows(ctx, first, last, func(lane int32, r *row) {
-			l.run.group(clicks, lane, r.seq).minus(r.hash(l.run.seed))
+func (l *ledgerReader) clicks(ctx context.Context) error { return l.prints(ctx, clicks, l.clickRows) }
+func (l *ledgerReader) sales(ctx context.Context) error  { return l.prints(ctx, sales, l.saleRows) }
+
+// rowReader yields the rows of a stretch of sequences, of every lane.
+type rowReader func(ctx context.Context, first, last int64, each func(lane int32, r *row)) error
+
+func (l *ledgerReader) prints(ctx context.Context, t rowTable, read rowReader) error {
+	return l.spans(ctx, t.String(), "seq", groupSize, func(first, last int64) error {
+		var at group
+		var to *print128
+		err := read(ctx, first, last, func(lane int32, r *row) {
+			if g := (group{t, lane, r.seq / groupSize}); to == nil || g != at {
+				at, to = g, l.run.group(t, lane, r.seq)
+			}
+			to.minus(r.hash(l.run.seed))
 		})
+		if err != nil {
+			return err
+		}
+		return l.run.pace.wait(ctx, 0)
 	})
 }
 
-// clickRows yields the clicks of a stretch of sequences, of every lane.
 func (l *ledgerReader) clickRows(ctx context.Context, first, last int64, each func(lane int32, r *row)) error {
-	var r row
-	return l.query(ctx, func(rows *sql.Rows) error {
-		var lane int32
-		var seq uint64
-		var no uint32
-		var time, received int64
-		var tenant, campaign, banner, affiliate, class uint32
-		var click, id, country, device, subs string
-		if err := rows.Scan(&lane, &seq, &no, &time, &received, &tenant, &campaign, &banner, &affiliate, &class, &click,
-			&id, &country, &device, &subs); err != nil {
-			return err
-		}
-		r.start(seq, no)
-		r.numbers(time, received, int64(tenant), int64(campaign), int64(banner), int64(affiliate), int64(class))
-		r.texts(click, id, country, device, subs)
-		each(lane, &r)
-		return nil
-	}, `SELECT lane, seq, row_no, time, received, tenant, campaign, banner, affiliate, class, coalesce(click_id::VARCHAR, ''),
-		event_id, country, device, subs FROM clicks WHERE seq BETWEEN ? AND ?`, first, last)
+	return l.rowColumns(ctx, 9, 4, each, `SELECT lane, seq, row_no, time, received, tenant, campaign, banner, affiliate, class,
+		event_id, country, device, subs, %s FROM clicks WHERE seq BETWEEN %d AND %d`, clickColumns, first, last)
 }
 
-func (l *ledgerReader) sales(ctx context.Context) error {
-	return l.spans(ctx, "sales", "seq", groupSize, func(first, last int64) error {
-		return l.saleRows(ctx, first, last, func(lane int32, r *row) {
-			l.run.group(sales, lane, r.seq).minus(r.hash(l.run.seed))
-		})
-	})
-}
-
-// saleRows yields the conversions of a stretch of sequences, of every lane.
 func (l *ledgerReader) saleRows(ctx context.Context, first, last int64, each func(lane int32, r *row)) error {
+	return l.rowColumns(ctx, 16, 3, each, `SELECT lane, seq, row_no, click_time, time, received, tenant, advertiser, campaign,
+		banner, affiliate, goal, class, revenue, payout, n, amount, event_id, order_id, subs, %s
+		FROM sales WHERE seq BETWEEN %d AND %d`, clickColumns, first, last)
+}
+
+// clickColumns is a click id that may not be there.
+const clickColumns = "coalesce(click_id, '00000000-0000-0000-0000-000000000000'::UUID), (click_id IS NOT NULL)::UTINYINT"
+
+// rowColumns yields rows of which the statement selects the lane, then so many numbers, then texts, then clickColumns.
+func (l *ledgerReader) rowColumns(ctx context.Context, numbers, texts int, each func(lane int32, r *row), query string, args ...any) error {
 	var r row
-	return l.query(ctx, func(rows *sql.Rows) error {
-		var lane int32
-		var seq uint64
-		var no uint32
-		var clickTime, time, received, n, amount int64
-		var tenant, advertiser, campaign, banner, affiliate, goal, class, revenue, payout uint32
-		var click, id, order, subs string
-		if err := rows.Scan(&lane, &seq, &no, &clickTime, &time, &received, &tenant, &advertiser, &campaign, &banner,
-			&affiliate, &goal, &class, &revenue, &payout, &n, &amount, &click, &id, &order, &subs); err != nil {
-			return err
+	return l.columns(ctx, func(c *ledger.Columns) error {
+		id, there := &c.Col[1+numbers+texts], &c.Col[2+numbers+texts]
+		for i := range c.N {
+			r.start(uint64(c.Col[1].Ints[i]), uint32(c.Col[2].Ints[i]))
+			for j := 3; j <= numbers; j++ {
+				r.number(c.Col[j].Ints[i])
+			}
+			r.click(event.MintedID{Hi: id.High[i], Lo: uint64(id.Ints[i])}, there.Ints[i] != 0)
+			for j := 1 + numbers; j <= numbers+texts; j++ {
+				r.string(c.Col[j].Texts[i])
+			}
+			each(int32(c.Col[0].Ints[i]), &r)
 		}
-		r.start(seq, no)
-		r.numbers(clickTime, time, received, int64(tenant), int64(advertiser), int64(campaign), int64(banner),
-			int64(affiliate), int64(goal), int64(class), int64(revenue), int64(payout), n, amount)
-		r.texts(click, id, order, subs)
-		each(lane, &r)
 		return nil
-	}, `SELECT lane, seq, row_no, click_time, time, received, tenant, advertiser, campaign, banner, affiliate, goal, class,
-		revenue, payout, n, amount, coalesce(click_id::VARCHAR, ''), event_id, order_id, subs
-		FROM sales WHERE seq BETWEEN ? AND ?`, first, last)
+	}, query, args...)
 }
 
 // rowsOf returns the ledger's rows of one group as text by (sequence, row).
 func (l *ledgerReader) rowsOf(ctx context.Context, g group) (map[[2]uint64][]string, error) {
 	out := map[[2]uint64][]string{}
-	read := l.clickRows
+	read := rowReader(l.clickRows)
 	if g.table == sales {
 		read = l.saleRows
 	}
@@ -350,12 +327,12 @@ func (r *run) explainRows(ctx context.Context, g group) error {
 	}
 	if g.table == clicks {
 		c.click = func(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
-			want.click(seq, no, e, class, received)
+			want.ofClick(seq, no, e, class, received)
 			check(seq, no)
 		}
 	} else {
 		c.sale = func(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
-			want.sale(seq, no, e, class, received)
+			want.ofSale(seq, no, e, class, received)
 			check(seq, no)
 		}
 	}

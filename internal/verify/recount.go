@@ -158,7 +158,7 @@ func Recount(ctx context.Context, opt Options, by []string) (*Recounted, error) 
 		return nil, err
 	}
 	r := newRun(opt)
-	r.by = g
+	r.by, r.exact = g, true
 	defer r.sums.close()
 	for i := range opt.Lanes {
 		if err := r.lane(ctx, &opt.Lanes[i]); err != nil {

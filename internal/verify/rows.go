@@ -75,50 +75,75 @@ func (r *run) group(t rowTable, lane int32, seq uint64) *print128 {
 type row struct {
 	seq  uint64
 	no   uint32
-	text []byte // every column, in order
+	text []byte // every column, in the same order on both sides
 }
 
 func (r *row) hash(seed uint64) xxh3.Uint128 { return xxh3.Hash128Seed(r.text, seed) }
 
-// numbers appends the columns that are numbers.
-func (r *row) numbers(v ...int64) {
-	for _, x := range v {
-		r.text = binary.LittleEndian.AppendUint64(r.text, uint64(x))
-	}
+func (r *row) number(v int64) { r.text = binary.LittleEndian.AppendUint64(r.text, uint64(v)) }
+
+func (r *row) string(s string) {
+	r.number(int64(len(s)))
+	r.text = append(r.text, s...)
 }
 
-func (r *row) texts(v ...string) {
-	for _, s := range v {
-		r.text = appendText(r.text, s)
+// click appends a click id that may not be there.
+func (r *row) click(id event.MintedID, there bool) {
+	if there {
+		r.number(1)
+	}
+	r.number(int64(id.Hi))
+	r.number(int64(id.Lo))
+}
+
+// id appends what eventID says, as a text.
+func (r *row) id(e *event.Event) {
+	if e.Space != event.Minted {
+		r.string(clean(eventID(e)))
+		return
+	}
+	b := e.ID.Bytes()
+	r.number(36)
+	r.text = hex.AppendEncode(r.text, b[:4])
+	for _, part := range [...][]byte{b[4:6], b[6:8], b[8:10], b[10:]} {
+		r.text = hex.AppendEncode(append(r.text, '-'), part)
 	}
 }
 
 func (r *row) start(seq uint64, no uint32) {
 	r.seq, r.no, r.text = seq, no, r.text[:0]
-	r.numbers(int64(seq), int64(no))
+	r.number(int64(seq))
+	r.number(int64(no))
 }
 
-// clickRow makes the row that a click must have.
-func (r *row) click(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
+// ofClick makes the row that a click must have.
+func (r *row) ofClick(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
 	r.start(seq, no)
-	r.numbers(e.Time, received, int64(e.Tenant), int64(e.Campaign), int64(e.Banner), int64(e.Affiliate), int64(class))
-	r.texts(idText(e.Click), clean(eventID(e)), clean(e.Country.String()), e.Device.String(), clean(string(e.Subs)))
-}
-
-// sale makes the row that a conversion must have.
-func (r *row) sale(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
-	r.start(seq, no)
-	r.numbers(e.ClickTime, e.Time, received, int64(e.Tenant), int64(e.Advertiser), int64(e.Campaign), int64(e.Banner),
-		int64(e.Affiliate), int64(e.Goal), int64(class), int64(e.Revenue), int64(e.Payout), int64(e.N), int64(e.Amount))
-	r.texts(idText(e.Click), clean(eventID(e)), clean(string(e.Order)), clean(string(e.Subs)))
-}
-
-// idText is a minted id as SQL writes a UUID, empty for none.
-func idText(id event.MintedID) string {
-	if id.IsZero() {
-		return ""
+	for _, v := range [...]int64{
+		e.Time, received, int64(e.Tenant), int64(e.Campaign), int64(e.Banner), int64(e.Affiliate), int64(class),
+	} {
+		r.number(v)
 	}
-	return id.String()
+	r.click(e.Click, !e.Click.IsZero())
+	r.id(e)
+	r.string(clean(e.Country.String()))
+	r.string(e.Device.String())
+	r.string(clean(string(e.Subs)))
+}
+
+// ofSale makes the row that a conversion must have.
+func (r *row) ofSale(seq uint64, no uint32, e *event.Event, class event.Class, received int64) {
+	r.start(seq, no)
+	for _, v := range [...]int64{
+		e.ClickTime, e.Time, received, int64(e.Tenant), int64(e.Advertiser), int64(e.Campaign), int64(e.Banner),
+		int64(e.Affiliate), int64(e.Goal), int64(class), int64(e.Revenue), int64(e.Payout), int64(e.N), int64(e.Amount),
+	} {
+		r.number(v)
+	}
+	r.click(e.Click, !e.Click.IsZero())
+	r.id(e)
+	r.string(clean(string(e.Order)))
+	r.string(clean(string(e.Subs)))
 }
 
 // eventID spells an event's id as its sender would.

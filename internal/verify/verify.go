@@ -137,14 +137,22 @@ type run struct {
 	sums     *sums
 	rows     map[group]*print128
 	at       map[int]ledger.Position
-	unread   bool // a part of the log could not be read: sums cannot be compared
-	campaign map[campaignKey]*campaignSum
+	unread   bool  // a part of the log could not be read: sums cannot be compared
 	headers  int64 // Σ header.events of folded batches
 	verdicts int64 // Σ verdicts
 	pace     *pace
 	seed     uint64    // of the rows' hashes
 	by       *grouping // of a recount; nil: every cell
 	sound    bool      // only the soundness of the log is checked, nothing is counted
+
+	secret     *secret
+	prints     *prints
+	campaigns  index // tenant and campaign → number
+	ofCampaign []campaignSum
+	rollups    int64 // rows of rollups that were compared
+	tallies    int64
+	exact      bool              // cells are added up one by one in sums
+	only       map[printKey]bool // these alone; nil: all
 
 	imagesSeen int
 	projected  uint64 // control record that the ledger shows
@@ -181,18 +189,40 @@ func newRun(opt Options) *run {
 	return &run{
 		opt: opt, res: &Result{Findings: []Finding{}}, failed: map[string]int64{}, details: map[string]string{},
 		sums: newSums(opt.Scratch, opt.MaxCells),
-		rows: map[group]*print128{}, at: map[int]ledger.Position{}, campaign: map[campaignKey]*campaignSum{},
+		rows: map[group]*print128{}, at: map[int]ledger.Position{}, secret: newSecret(), prints: newPrints(),
 		pace: newPace(opt.BytesPerSecond, opt.Share), seed: rand.Uint64(),
 	}
 }
 
-// add takes what the log says.
-func (r *run) add(k *cellKey, v *sum) {
-	if r.by == nil {
+// addLog takes what the log says of one cell.
+func (r *run) addLog(k *cellKey, v *sum) {
+	switch {
+	case r.by == nil && r.wanted(k):
 		r.sums.addLog(k, v)
-	} else if k.table == tableCells {
+	case r.by != nil && k.table == tableCells:
 		r.sums.addLog(r.by.key(k), v)
 	}
+}
+
+// addLedger takes what the ledger says of one cell.
+func (r *run) addLedger(k *cellKey, v *sum) {
+	if r.wanted(k) {
+		r.sums.addLedger(k, v)
+	}
+}
+
+func (r *run) wanted(k *cellKey) bool {
+	return r.only == nil || r.only[printKey{k.table, k.lane, groupOf(k.Bucket)}]
+}
+
+// wantsDims says whether any cell of a dimension is wanted.
+func (r *run) wantsDims() bool {
+	for k := range r.only {
+		if k.table >= tableDim {
+			return true
+		}
+	}
+	return false
 }
 
 // find notes something that is wrong.

@@ -73,7 +73,7 @@ func (l *Ledger) Snapshot(ctx context.Context, read func(q ledger.Querier) error
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
-	err = readOnly(ctx, conn, func() error { return read(conn) })
+	err = readOnly(ctx, conn, func() error { return read(snapshot{conn}) })
 	if err != nil {
 		discard(conn) // it may still be in its transaction
 		return err
