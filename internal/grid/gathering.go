@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"strings"
 
 	"milliard/internal/count"
 	"milliard/internal/event"
@@ -22,10 +23,36 @@ type gathering struct {
 	clicks  []ledger.ClickRow
 	sales   []ledger.SaleRow
 	tallies []journal.Tally
+	text    *strings.Builder // of the ids and sub-ids of the rows: one piece of memory for many
 }
 
 func newGathering(from ledger.Position, room int) *gathering {
 	return &gathering{from: from, details: count.NewDetails(room)}
+}
+
+// textRoom is how much text of rows is kept in one piece.
+const textRoom = 64 << 10
+
+// keep copies a text of a row. What has been handed out never changes: a piece is only appended to, as long as it has room.
+func (g *gathering) keep(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if g.text == nil || g.text.Cap()-g.text.Len() < len(b) {
+		g.text = &strings.Builder{}
+		g.text.Grow(max(textRoom, len(b)))
+	}
+	at := g.text.Len()
+	_, _ = g.text.Write(b) // it never fails
+	return g.text.String()[at:]
+}
+
+// eventID is EventID with its text kept.
+func (g *gathering) eventID(e *event.Event) string {
+	if e.Space == event.Foreign || e.Space == event.Imported && len(e.Foreign) > 0 {
+		return g.keep(e.Foreign)
+	}
+	return EventID(e)
 }
 
 // addRow keeps clicks and conversions as rows, whatever their verdict.
@@ -33,16 +60,16 @@ func (g *gathering) addRow(seq uint64, row uint32, e *event.Event, class event.C
 	switch e.Type {
 	case event.Click:
 		g.clicks = append(g.clicks, ledger.ClickRow{
-			Seq: seq, Row: row, ClickID: e.Click, EventID: EventID(e), Time: e.Time, Received: received, Tenant: e.Tenant,
+			Seq: seq, Row: row, ClickID: e.Click, EventID: g.eventID(e), Time: e.Time, Received: received, Tenant: e.Tenant,
 			Campaign: e.Campaign, Banner: e.Banner, Affiliate: e.Affiliate, Class: class, Country: e.Country,
-			Device: e.Device, Subs: string(e.Subs),
+			Device: e.Device, Subs: g.keep(e.Subs),
 		})
 	case event.Conversion:
 		g.sales = append(g.sales, ledger.SaleRow{
-			Seq: seq, Row: row, EventID: EventID(e), Order: string(e.Order), ClickID: e.Click, ClickTime: e.ClickTime,
+			Seq: seq, Row: row, EventID: g.eventID(e), Order: g.keep(e.Order), ClickID: e.Click, ClickTime: e.ClickTime,
 			Time: e.Time, Received: received, Tenant: e.Tenant, Advertiser: e.Advertiser, Campaign: e.Campaign,
 			Banner: e.Banner, Affiliate: e.Affiliate, Goal: e.Goal, Class: class, Revenue: e.Revenue, Payout: e.Payout,
-			N: e.N, Amount: e.Amount, Subs: string(e.Subs),
+			N: e.N, Amount: e.Amount, Subs: g.keep(e.Subs),
 		})
 	default: // impressions and custom types are counted only
 	}
@@ -123,6 +150,8 @@ func (s *State) close() *gathering {
 	g.to.Flush = g.from.Flush + 1
 	s.pos.Flush = g.to.Flush
 	s.open = newGathering(s.pos, g.details.Len())
+	s.open.clicks = make([]ledger.ClickRow, 0, len(g.clicks))
+	s.open.sales = make([]ledger.SaleRow, 0, len(g.sales))
 	return g
 }
 

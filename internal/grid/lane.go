@@ -341,15 +341,15 @@ func (l *Lane) flushLoop(ctx context.Context) {
 }
 
 const (
-	flushLooks   = 4      // how often in an interval the flusher looks whether a flush is due
+	flushLooks   = 20     // how often in an interval the flusher looks whether a flush is due
 	flushStretch = 5      // the longest that a generation stays open, in intervals
 	manyDetails  = 20_000 // a generation that has more grows on while events come in
 )
 
 // flushDueLocked says whether the open generation is to be written: after one interval, or up to flushStretch of them
-// while there are many counters and they go on growing. Then each further event finds its counter there already, and what
-// is written twice a second or once in five is the same number of rows. Live reads add the open generation, so only
-// what is read by SQL is as much older.
+// while there are many counters and they go on growing. Then most events find their counter there already, so one flush
+// in five seconds has hardly more of them than one a second. Rows of clicks and conversions only gather, so when these
+// are the most the flush waits no longer. Live reads add the open generation: only what is read by SQL is older.
 func (l *Lane) flushDueLocked(now time.Time) bool {
 	age := now.Sub(l.openedAt)
 	switch {
@@ -359,6 +359,8 @@ func (l *Lane) flushDueLocked(now time.Time) bool {
 		return true
 	case 4*l.st.open.rows() > l.cfg.MinuteCells || 4*l.st.open.events > maxOpenEvents:
 		return true // long before the owner has to wait
+	case len(l.st.open.clicks)+len(l.st.open.sales) > 2*l.st.open.details.Len():
+		return true
 	}
 	return now.Sub(l.foldedAt) > l.cfg.FlushInterval/flushLooks // nothing comes in any more
 }

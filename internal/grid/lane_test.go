@@ -348,6 +348,12 @@ func TestALargeGenerationStaysOpenWhileItGrows(t *testing.T) {
 	}
 	begun := time.Unix(1_800_000_000, 0)
 	at := func(seconds float64) time.Time { return begun.Add(time.Duration(seconds * float64(time.Second))) }
+	clicked := NewState(testOptions())
+	clicked.Count()
+	for n := range manyDetails {
+		clicked.open.details.Add(&count.Detail{Cell: ledger.Key{Campaign: event.CampaignID(n)}}, ledger.Value{Events: 1}, clicked.budgets)
+	}
+	clicked.open.clicks = make([]ledger.ClickRow, 2*manyDetails+1)
 	small := NewState(testOptions())
 	small.Count()
 	crowded := testOptions()
@@ -360,8 +366,9 @@ func TestALargeGenerationStaysOpenWhileItGrows(t *testing.T) {
 		due    bool
 	}{
 		"too early":     {st, testOptions(), 0.4, 0.5, false},
-		"growing":       {st, testOptions(), 3.9, 4, false},
+		"growing":       {st, testOptions(), 3.97, 4, false},
 		"long enough":   {st, testOptions(), 4.99, 5, true},
+		"mostly rows":   {clicked, testOptions(), 1, 1, true},
 		"nothing comes": {st, testOptions(), 1.1, 1.5, true},
 		"small":         {small, testOptions(), 1, 1, true},
 		"nearly full":   {st, crowded, 1, 1, true},
