@@ -86,6 +86,8 @@ type bench struct {
 	w      *writer
 	lane   *Lane
 	gaps   []journal.Gap
+
+	options func(*Options) // of a test that wants others
 }
 
 func newBench(t *testing.T) *bench {
@@ -107,6 +109,9 @@ func (b *bench) start() {
 	}
 	opt := testOptions()
 	opt.Gaps = b.gaps
+	if b.options != nil {
+		b.options(&opt)
+	}
 	b.lane, err = NewLane(LaneConfig{
 		Options: opt, Stream: b.stream, Ledger: b.book, Archive: arch,
 		ImageDir: filepath.Join(b.dir, "images"), FlushInterval: time.Millisecond, ImageInterval: time.Millisecond,
