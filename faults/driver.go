@@ -404,7 +404,7 @@ func (w *worker) send(ctx context.Context, r *request) error {
 		return err
 	}
 	switch {
-	case status/100 == 2, status == http.StatusFound:
+	case status/100 == 2, status == http.StatusFound, status == redirectAtRisk:
 		w.d.acked.Add(1)
 		w.remember(r, head)
 	case status/100 == 5, status == http.StatusTooManyRequests:
@@ -455,5 +455,8 @@ func (w *worker) do(ctx context.Context, r *request) (int, http.Header, []byte, 
 		return 0, nil, nil, err
 	}
 	body, err := io.ReadAll(resp.Body)
+	if resp.StatusCode == http.StatusFound && resp.Header.Get("Milliard-At-Risk") != "" {
+		resp.StatusCode = redirectAtRisk
+	}
 	return resp.StatusCode, resp.Header, body, errors.Join(err, resp.Body.Close())
 }

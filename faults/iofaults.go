@@ -16,6 +16,7 @@ const (
 	storeLimit   = "store limit"
 	fullDisk     = "full disk"
 	orderOfCalls = "answers after their sync"
+	spoolFails   = "spool fails"
 )
 
 // runIO is tier T4: every store meets write and sync errors, and full disks of three kinds.
@@ -29,7 +30,7 @@ func runIO(ctx context.Context, b *bench, r *result) error {
 		return err
 	}
 	sweep := b.sweep()
-	want := b.plan(r, []part{{failingCalls, len(sweep), len(sweep), false}, {storeLimit, 2, 50, true}, {fullDisk, 2, 50, true}, {orderOfCalls, 200, 5000, true}})
+	want := b.plan(r, []part{{failingCalls, len(sweep), len(sweep), false}, {storeLimit, 2, 50, true}, {fullDisk, 2, 50, true}, {orderOfCalls, 200, 5000, true}, {spoolFails, 4, 60, true}})
 	rnd := rand.New(rand.NewPCG(b.opt.seed, 4))
 	var calls []step
 	first := b.done[r.Tier][failingCalls] // the sweep goes on where it was left
@@ -45,9 +46,6 @@ func runIO(ctx context.Context, b *bench, r *result) error {
 	}
 	err = b.wear(ctx, series{"io", failuresPerDirectory, func(ctx context.Context, name string, round int) (*arena, error) {
 		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
-		if err == nil {
-			a.ask = true
-		}
 		return a, err
 	}}, calls, r)
 	if err != nil {
@@ -61,6 +59,14 @@ func runIO(ctx context.Context, b *bench, r *result) error {
 		if err := b.syncBeforeAck(ctx, binary, n, rnd, r); err != nil {
 			return fmt.Errorf("%s: %w", orderOfCalls, err)
 		}
+	}
+	limps, err := b.program(ctx, "crashpoints")
+	if err != nil {
+		return err
+	}
+	err = b.singly(ctx, spoolFails, want[spoolFails], r, func(i int, r *result) (bool, error) { return b.spoolFails(ctx, limps, i, rnd, r) })
+	if err != nil {
+		return err
 	}
 	return b.singly(ctx, fullDisk, want[fullDisk], r, func(i int, r *result) (bool, error) { return b.fullDisk(ctx, binary, i, rnd, r) })
 }
@@ -237,7 +243,6 @@ func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.
 	if err := a.start(ctx); err != nil {
 		return false, err
 	}
-	a.ask = true
 	a.d.fat = 40 // longer ids, so that it fills quickly
 	refused := false
 	flying, err := a.load(ctx, func() error {
@@ -287,7 +292,6 @@ func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Ra
 	if err := a.start(ctx); err != nil {
 		return false, err
 	}
-	a.ask = true
 	a.d.fat = 40
 	full := false
 	flying, err := a.load(ctx, func() error {

@@ -66,7 +66,6 @@ type arena struct {
 	log     *clientLog
 	logPath string
 	applied bool
-	ask     bool  // for the program's own count of redirects at risk: the tier makes the journal fail
 	disk    *disk // it lives on, if its power can be cut
 }
 
@@ -117,28 +116,11 @@ func (a *arena) load(ctx context.Context, cut func() error) (flying int64, err e
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- a.d.run(ctx) }()
-	if a.ask {
-		go a.askAtRisk(ctx)
-	}
 	before := a.d.cutOff.Load()
 	err = cut()
 	cancel()
 	err = errors.Join(err, <-done)
 	return a.d.cutOff.Load() - before, err
-}
-
-// askAtRisk notes again and again how many clicks the program says it has redirected at risk.
-func (a *arena) askAtRisk(ctx context.Context) {
-	for pause(ctx, 40*time.Millisecond) {
-		began := time.Now()
-		n, err := a.p.metric(ctx, `milliard_door_refused_total{door="click",reason="at_risk"}`)
-		if err != nil {
-			continue
-		}
-		if err := a.log.line("R", fmt.Sprint(began.UnixMicro()), fmt.Sprint(time.Now().UnixMicro()), fmt.Sprint(int64(n))); err != nil {
-			return
-		}
-	}
 }
 
 // finish starts the program a last time, stops it in order and judges what it leaves behind.
@@ -190,6 +172,9 @@ func (a *arena) killSometime(ctx context.Context, rnd *rand.Rand, r *result) (bo
 	return flying > 0, err
 }
 
+// limping makes every n-th click find its lane limping, so that it goes to the spool and from there into the journal.
+func limping(n int) string { return fmt.Sprintf("MILLIARD_FAIL=%s:%d", crash.LaneLimping, n) }
+
 // often are the places that a busy program passes many times a second, so that a kill can wait for a later visit.
 func often(point string) int {
 	switch point {
@@ -199,6 +184,8 @@ func often(point string) int {
 		return 10
 	case crash.FlushCells:
 		return 40
+	case crash.SpoolWritten, crash.SpoolDrained, crash.SpoolRemoved:
+		return 20
 	case crash.MinterWritten, crash.MinterRenamed, crash.ImagePart:
 		return 1
 	}
@@ -217,6 +204,9 @@ func (a *arena) killAt(ctx context.Context, point string, rnd *rand.Rand, r *res
 	}
 	visit := 1 + rnd.IntN(often(point))
 	a.p.env = []string{fmt.Sprintf("MILLIARD_CRASH=%s:%d", point, visit)}
+	if strings.HasPrefix(point, "spool.") {
+		a.p.env = append(a.p.env, limping(2))
+	}
 	defer func() { a.p.env = nil }()
 	a.d.admin = ""
 	if point == crash.ControlBefore || point == crash.ControlAfter || point == crash.ProjectBefore {

@@ -17,10 +17,10 @@ import (
 
 // finding is the outcome of comparing what the clients know with what a stopped program has left behind.
 type finding struct {
-	Acked   int `json:"acked"`   // distinct ids answered 2xx, or 302 in time
+	Acked   int `json:"acked"`   // distinct ids answered 2xx, or 302 without being at risk
 	Unknown int `json:"unknown"` // distinct ids never answered so
 	Kept    int `json:"kept"`    // of the unknown, counted all the same
-	AtRisk  int `json:"at_risk"` // ids redirected while others were redirected at risk, or too late to be sure
+	AtRisk  int `json:"at_risk"` // ids redirected, and the answer said that it was at risk
 
 	Lost    int `json:"lost"`   // acknowledged and not in the log, or not counted
 	Double  int `json:"double"` // counted twice
@@ -80,6 +80,7 @@ type logTruth struct {
 	last     map[int]uint64
 	sealed   int // events with a verdict on file
 	names    map[campaignRef]string
+	seen     map[journal.Hash]bool // batches
 	problems []string
 }
 
@@ -96,6 +97,7 @@ type lastBatch struct {
 func truthOf(log rawLog, names map[campaignRef]string, upTo map[int]uint64) (*logTruth, error) {
 	t := &logTruth{
 		ids: map[string]int{}, valid: map[string]int{}, cells: map[cellKey]count{}, last: map[int]uint64{}, names: names,
+		seen: map[journal.Hash]bool{},
 	}
 	for lane, batches := range log {
 		marks := map[journal.Incarnation]lastBatch{}
@@ -125,12 +127,13 @@ func (t *logTruth) batch(lane int, seq uint64, msg, verdicts []byte, marks map[j
 	mark := marks[h.Incarnation]
 	hash := journal.HashOf(msg)
 	switch {
-	case h.Counter == mark.counter && hash == mark.hash:
-		return nil // a repeat of the last one
+	case h.Counter <= mark.counter && t.seen[hash]:
+		return nil // a repeat
 	case h.Counter != mark.counter+1 || h.Prev != mark.hash:
 		t.problem("lane %d: batch %d: counter %d of %x follows %d", lane, seq, h.Counter, h.Incarnation[:4], mark.counter)
 	}
 	marks[h.Incarnation] = lastBatch{h.Counter, hash}
+	t.seen[hash] = true
 	switch h.Kind {
 	case journal.KindTallies:
 		ts, err := journal.DecodeTallies(body)
@@ -367,7 +370,6 @@ func judgeOn(ctx context.Context, data, clientLogPath string, base rawLog) (*fin
 
 // ids compares sets: what was answered must be in the log, what is in the log must have been sent.
 func (f *finding) ids(clients *clientTruth, log *logTruth) {
-	atRiskMissing := 0
 	for id, k := range clients.ids {
 		n := log.ids[id]
 		switch {
@@ -379,9 +381,6 @@ func (f *finding) ids(clients *clientTruth, log *logTruth) {
 			}
 		case k.at:
 			f.AtRisk++
-			if n == 0 {
-				atRiskMissing++
-			}
 		default:
 			f.Unknown++
 			if n > 0 {
@@ -396,14 +395,6 @@ func (f *finding) ids(clients *clientTruth, log *logTruth) {
 			f.Double++
 			f.note("double: %s has the verdict valid %d times", id, log.valid[id])
 		}
-	}
-	atRisk := clients.atRisk
-	if !clients.asked {
-		atRisk += log.tallies
-	}
-	if int64(atRiskMissing) > atRisk {
-		f.Lost += atRiskMissing - int(atRisk)
-		f.note("lost: %d redirects are not in the log, only %d were counted at risk", atRiskMissing, atRisk)
 	}
 	for id := range log.ids {
 		if clients.ids[id] == nil {

@@ -42,6 +42,7 @@ func plants() []plant {
 		{planted.RuleOutsideLog, runSimulation, "t1", seeds, false},
 		{planted.OrderByClick, runKills, "t2", random, false},
 		{planted.NoTenant, runKills, "t2", random, false},
+		{planted.SpoolTwice, runSimulation, "t1", seeds, false},
 	}
 }
 

@@ -209,7 +209,7 @@ var errNoDisk = errors.New("loop mounts are not allowed here")
 
 // runPowerCuts is tier T3.
 func runPowerCuts(ctx context.Context, b *bench, r *result) error {
-	binary, err := b.program(ctx)
+	binary, err := b.program(ctx, "crashpoints") // so that clicks can be sent through the spool
 	if err != nil {
 		return err
 	}
@@ -246,6 +246,9 @@ func (b *bench) arenaOnDisk(ctx context.Context, name string, round int, binary 
 		return nil, err
 	}
 	a.p.data = filepath.Join(a.disk.dir, "data")
+	if round%2 == 0 {
+		a.p.env = []string{limping(2)}
+	}
 	return a, nil
 }
 

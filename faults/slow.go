@@ -146,7 +146,6 @@ func (a *arena) slow(ctx context.Context, what string, ledger bool, span time.Du
 	if err := a.p.await(ctx, time.Minute, "/readyz"); err != nil {
 		return err
 	}
-	a.ask = true
 	base := int64(0)
 	flying, err := a.load(ctx, func() error {
 		began := time.Now()
@@ -178,7 +177,7 @@ func (m *measured) read(path string) error {
 		took := time.Duration(x.at-x.sent) * time.Microsecond
 		m.all = append(m.all, took)
 		switch {
-		case x.status == 302:
+		case x.status == 302, x.status == redirectAtRisk:
 			m.good++
 			m.redirects = append(m.redirects, took)
 		case x.status/100 == 2:

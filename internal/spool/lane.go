@@ -23,6 +23,9 @@ const (
 	maxGroups = 8
 )
 
+// slowFor is how long a spool counts as slow after a slow write; then somebody has to find out whether it still is.
+const slowFor = time.Second
+
 // Lane is the spool of one lane.
 type Lane struct {
 	opt *Options
@@ -31,7 +34,7 @@ type Lane struct {
 	dir string
 
 	busy atomic.Int64 // unix ns when the committer began to write; 0: it does not
-	took atomic.Int64 // ns that it needed last
+	late atomic.Int64 // unix ns when a write ended that had taken longer than a click waits
 
 	wake chan struct{}
 
@@ -194,7 +197,9 @@ func (l *Lane) Commit() bool {
 		f, frames, err = l.write(f, groups)
 	}
 	l.busy.Store(0)
-	l.took.Store(int64(l.opt.Now().Sub(began)))
+	if now := l.opt.Now(); now.Sub(began) > Patience {
+		l.late.Store(now.UnixNano())
+	}
 	if err == nil {
 		crash.Point(crash.SpoolWritten)
 	}
@@ -310,10 +315,11 @@ func (l *Lane) breakLocked(err error) {
 }
 
 func (l *Lane) slow() bool {
-	if began := l.busy.Load(); began != 0 && l.opt.Now().UnixNano()-began > int64(Patience) {
+	now := l.opt.Now().UnixNano()
+	if began := l.busy.Load(); began != 0 && now-began > int64(Patience) {
 		return true
 	}
-	if l.took.Load() > int64(Patience) {
+	if late := l.late.Load(); late != 0 && now-late < int64(slowFor) {
 		return true
 	}
 	l.mu.Lock()

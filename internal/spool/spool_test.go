@@ -326,3 +326,46 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// TestASlowSpoolIsTriedAgain: one slow write must not end its use for ever.
+func TestASlowSpoolIsTriedAgain(t *testing.T) {
+	now := time.Unix(1_760_000_000, 0)
+	d := &late{Disk: spool.OS()}
+	s := open(t, t.TempDir(), func(o *spool.Options) { o.Disk, o.Now = d, func() time.Time { return now } })
+	put(t, s, 1)
+	if s.Slow(0) {
+		t.Error("slow at once")
+	}
+	d.wait = func() { now = now.Add(21 * time.Millisecond) }
+	put(t, s, 2)
+	if !s.Slow(0) {
+		t.Error("a write of 21 ms is not slow")
+	}
+	now = now.Add(time.Second)
+	if s.Slow(0) {
+		t.Error("slow for ever")
+	}
+}
+
+// late is a disk whose writes take time.
+type late struct {
+	spool.Disk
+	wait func()
+}
+
+func (d *late) Create(path string) (spool.Appender, error) {
+	a, err := d.Disk.Create(path)
+	return &lateFile{a, d}, err
+}
+
+type lateFile struct {
+	spool.Appender
+	d *late
+}
+
+func (f *lateFile) Append(b []byte) error {
+	if f.d.wait != nil {
+		f.d.wait()
+	}
+	return f.Appender.Append(b)
+}
