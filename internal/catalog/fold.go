@@ -129,7 +129,7 @@ func (f *fold) edited(id event.TenantID) (*View, error) {
 		return v, nil
 	}
 	c := *v
-	c.owner = f.edit
+	c.owner, c.quick = f.edit, new(quick)
 	f.s.tenants = f.s.tenants.edited(f.edit)
 	f.s.tenants.put(f.edit, uint32(id), 0, c.info.Key, &c)
 	return &c, nil
@@ -156,7 +156,7 @@ func (f *fold) tenant(c *Change) error {
 	}
 	if old == nil {
 		f.s.tenants = f.s.tenants.edited(f.edit)
-		f.s.tenants.put(f.edit, c.ID, 0, t.Key, &View{owner: f.edit, builtin: f.s.builtin, info: t})
+		f.s.tenants.put(f.edit, c.ID, 0, t.Key, &View{owner: f.edit, builtin: f.s.builtin, info: t, quick: new(quick)})
 		return nil
 	}
 	v, err := f.edited(t.ID)

@@ -25,6 +25,7 @@ type View struct {
 	apiKeys     *table[APIKey]
 	signingKeys *table[SigningKey]
 	rules       *rules
+	quick       *quick
 }
 
 // Info returns the tenant itself.

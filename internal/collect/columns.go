@@ -21,25 +21,23 @@ type byColumns struct {
 	slow  []bool
 	any   bool // a row is slow
 
-	campaigns  []campaignEntry
-	campaign   []uint64 // entry of each row's campaign; nil: all have the first
-	ids        []uint64 // of the entries of the column in hand
-	column     [event.NumCols][]uint64
-	dict       [event.NumStrs][][]byte
-	subIndex   []uint64
-	prices     priceMemo
-	banners    [256]bannerMemo
-	addrs      []netip.Addr
-	days       []int64  // of hashes
-	hashes     []uint64 // of addrs
-	short      []byte   // truncated addresses
-	currencies []string
+	campaigns   []uint64 // of the entries of their dictionary: 0 for none
+	advertisers []uint64
+	campaign    []uint64 // entry of each row's campaign
+	ids         []uint64 // of the entries of the column in hand
+	column      [event.NumCols][]uint64
+	dict        [event.NumStrs][][]byte
+	subIndex    []uint64
+	prices      priceMemo
+	banners     [256]bannerMemo
+	addrs       []netip.Addr
+	days        []int64  // of hashes
+	hashes      []uint64 // of addrs
+	short       []byte   // truncated addresses
+	currencies  []string
 }
 
-// campaignEntry is what an entry of the dictionary of campaigns stands for. Without an id the row names none.
-type campaignEntry struct{ id, advertiser uint64 }
-
-const badEntry = ^uint64(0) // an entry that only resolve may judge
+const badEntry = catalog.NotActive // an entry that only resolve may judge
 
 // start says whether the batch can be resolved by columns at all. What is unusual as a whole is left to resolve.
 func (r *byColumns) start(o *origin, b *client.Batch, out *event.Columns, suspect uint64) bool {
@@ -190,27 +188,11 @@ func (r *byColumns) times(o *origin) {
 func (r *byColumns) names(o *origin) {
 	r.campaigns, r.campaign = r.campaigns[:0], nil
 	if s := &r.batch.Strings[client.FieldCampaign]; len(s.Index) > 0 {
-		r.put(event.ColCampaign, s, r.entries(s, func(text []byte) uint64 {
-			entry := campaignEntry{}
-			if len(text) > 0 {
-				c, ok := o.view.Campaign(text)
-				if !ok || len(text) > maxName || !o.view.Live(c) {
-					entry.id = badEntry
-				} else {
-					entry = campaignEntry{id: uint64(c.ID), advertiser: uint64(c.Advertiser)}
-				}
-			}
-			r.campaigns = append(r.campaigns, entry)
-			return entry.id
-		}))
+		r.campaigns, r.advertisers = o.view.LiveCampaigns(r.campaigns[:0], r.advertisers[:0], s.Dict)
+		tooLong(r.campaigns, s.Dict)
 		r.campaign = s.Index
-		r.out.One[event.ColAdvertiser] = r.campaigns[0].advertiser
-		if len(r.campaigns) > 1 {
-			to := r.buffer(event.ColAdvertiser)
-			for i, e := range s.Index {
-				to[i] = r.campaigns[e].advertiser
-			}
-		}
+		r.put(event.ColCampaign, s, r.campaigns)
+		r.put(event.ColAdvertiser, s, r.advertisers)
 	}
 	if r.hasNoCampaign() {
 		for i := range r.out.N {
@@ -220,28 +202,25 @@ func (r *byColumns) names(o *origin) {
 		}
 	}
 	if s := &r.batch.Strings[client.FieldAffiliate]; len(s.Index) > 0 {
-		r.put(event.ColAffiliate, s, r.entries(s, func(text []byte) uint64 {
-			if len(text) == 0 {
-				return 0
-			}
-			a, ok := o.view.Affiliate(text)
-			if !ok || len(text) > maxName || a.Status != catalog.Active {
-				return badEntry
-			}
-			return uint64(a.ID)
-		}))
+		r.ids = o.view.ActiveAffiliates(r.ids[:0], s.Dict)
+		tooLong(r.ids, s.Dict)
+		r.put(event.ColAffiliate, s, r.ids)
 	}
 	r.resolveBanners(o)
 }
 
-// hasNoCampaign says whether some row may name no campaign.
-func (r *byColumns) hasNoCampaign() bool {
-	for i := range r.campaigns {
-		if r.campaigns[i].id == 0 {
-			return true
+// tooLong makes bad entries of names that are too long to be looked up.
+func tooLong(ids []uint64, names [][]byte) {
+	for i, name := range names {
+		if len(name) > maxName {
+			ids[i] = badEntry
 		}
 	}
-	return len(r.campaigns) == 0
+}
+
+// hasNoCampaign says whether some row may name no campaign.
+func (r *byColumns) hasNoCampaign() bool {
+	return len(r.campaigns) == 0 || slices.Contains(r.campaigns, 0)
 }
 
 // bannerMemo remembers a banner of a campaign.
@@ -329,8 +308,8 @@ func (r *byColumns) money(o *origin) {
 		return
 	}
 	r.currencies = r.currencies[:0]
-	for i := range r.campaigns {
-		c, _ := o.view.CampaignByID(event.CampaignID(r.campaigns[i].id))
+	for _, id := range r.campaigns {
+		c, _ := o.view.CampaignByID(event.CampaignID(id))
 		r.currencies = append(r.currencies, currencyOf(o.view, c))
 	}
 	ours := currencyOf(o.view, nil)
@@ -394,17 +373,18 @@ func (d *Doors) mint(r *byColumns, o *origin) {
 type priceMemo struct {
 	view    *catalog.View
 	entries []pricesOf
+	byType  [event.Conversion + 1][]pricesOf // of the entries of the dictionary of campaigns, for types that look at nothing else
 }
 
 type pricesOf struct {
 	used                        bool
 	typ                         event.Type
 	goal                        event.GoalID
-	campaign, banner, affiliate uint64
-	revenue, payout             uint64
+	campaign, banner, affiliate uint32
+	revenue, payout             event.PriceID
 }
 
-const priceEntries = 2048
+const priceEntries = 4096
 
 // price puts the price versions in force into the rows that name a campaign.
 func (r *byColumns) price(o *origin) {
@@ -418,42 +398,66 @@ func (r *byColumns) price(o *origin) {
 		}
 		clear(m.entries)
 	}
-	var by [event.Conversion + 1]catalog.PricedBy
-	for t := event.Impression; t <= event.Conversion; t++ {
-		by[t] = o.view.PricedBy(t)
+	for t := range m.byType {
+		m.byType[t] = m.byType[t][:0]
 	}
 	revenue, payout := r.buffer(event.ColRevenue), r.buffer(event.ColPayout)
-	for i := range revenue {
-		t, campaign := event.Type(r.out.Value(event.ColType, i)), r.out.Value(event.ColCampaign, i)
-		if revenue[i], payout[i] = 0, 0; t > event.Conversion || campaign == 0 || r.slow[i] {
+	types, one := r.out.U[event.ColType], event.Type(r.out.One[event.ColType])
+	for i, e := range r.campaign {
+		if types != nil {
+			one = event.Type(types[i])
+		}
+		if revenue[i], payout[i] = 0, 0; one > event.Conversion || r.campaigns[e] == 0 || r.slow[i] {
 			continue
 		}
-		key := pricesOf{used: true, typ: t, campaign: campaign}
-		if by[t].Banner {
-			key.banner = r.out.Value(event.ColBanner, i)
+		if len(m.byType[one]) == 0 {
+			m.byType[one] = cleared(m.byType[one], len(r.campaigns))
 		}
-		if by[t].Affiliate {
-			key.affiliate = r.out.Value(event.ColAffiliate, i)
+		p := &m.byType[one][e]
+		if !p.used {
+			p = r.priced(i, one, p)
 		}
-		if by[t].Goal {
-			key.goal = event.GoalID(r.out.Value(event.ColGoal, i))
-		}
-		p := m.find(&key)
-		revenue[i], payout[i] = p.revenue, p.payout
+		revenue[i], payout[i] = uint64(p.revenue), uint64(p.payout)
 	}
+}
+
+// cleared returns n empty prices, in p's memory if it has room.
+func cleared(p []pricesOf, n int) []pricesOf {
+	p = slices.Grow(p[:0], n)[:n]
+	clear(p)
+	return p
+}
+
+// priced finds the prices of row i. Those that depend on nothing but type and campaign are kept in all.
+func (r *byColumns) priced(i int, t event.Type, all *pricesOf) *pricesOf {
+	by := r.prices.view.PricedBy(t)
+	key := pricesOf{used: true, typ: t, campaign: uint32(r.out.Value(event.ColCampaign, i))}
+	if by.Banner {
+		key.banner = uint32(r.out.Value(event.ColBanner, i))
+	}
+	if by.Affiliate {
+		key.affiliate = uint32(r.out.Value(event.ColAffiliate, i))
+	}
+	if by.Goal {
+		key.goal = event.GoalID(r.out.Value(event.ColGoal, i))
+	}
+	p := r.prices.find(&key)
+	if by == (catalog.PricedBy{}) {
+		*all = *p
+	}
+	return p
 }
 
 // find returns the entry with the key's prices.
 func (m *priceMemo) find(key *pricesOf) *pricesOf {
-	h := (key.campaign<<2|uint64(key.typ))*0x9e3779b97f4a7c15 ^ (key.affiliate<<16|uint64(key.goal))*0xc2b2ae3d27d4eb4f ^
-		key.banner*0x165667b19e3779f9
+	h := (uint64(key.campaign)<<2|uint64(key.typ))*0x9e3779b97f4a7c15 ^
+		(uint64(key.affiliate)<<16|uint64(key.goal))*0xc2b2ae3d27d4eb4f ^ uint64(key.banner)*0x165667b19e3779f9
 	p := &m.entries[h>>40%priceEntries]
 	if p.campaign != key.campaign || p.typ != key.typ || p.affiliate != key.affiliate || p.banner != key.banner ||
 		p.goal != key.goal || !p.used {
 		*p = *key
-		revenue, payout := m.view.Prices(key.typ, event.CampaignID(key.campaign), event.BannerID(key.banner),
+		p.revenue, p.payout = m.view.Prices(key.typ, event.CampaignID(key.campaign), event.BannerID(key.banner),
 			event.AffiliateID(key.affiliate), key.goal)
-		p.revenue, p.payout = uint64(revenue), uint64(payout)
 	}
 	return p
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"milliard/client"
+	"milliard/internal/catalog"
 	"milliard/internal/event"
 )
 
@@ -198,5 +199,37 @@ func TestARequestOfBothKinds(t *testing.T) {
 	}
 	if got := string(bytes.Join(ids, nil)); got != "142" {
 		t.Errorf("stored %s", got)
+	}
+}
+
+// TestAPausedNameIsNoLongerQuick: what was found by name is looked up again after the catalog has changed.
+func TestAPausedNameIsNoLongerQuick(t *testing.T) {
+	r := newRig(t, nil)
+	var b client.Builder
+	for range 20 {
+		b.Add(&client.Event{Type: "click", Campaign: "summer", Affiliate: "ann"})
+	}
+	body := string(b.Encode(nil))
+	send := func() event.Flags {
+		t.Helper()
+		if a := r.post(client.ContentType, body); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		return r.spy.take()[0].Flags
+	}
+	for range 20 {
+		if flags := send(); flags != 0 {
+			t.Fatalf("flags %d", flags)
+		}
+	}
+	doc, err := catalog.ParseDocument([]byte(strings.Replace(network, "affiliates: [{key: ann},", "affiliates: [{key: ann, status: paused},", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.ctl.Apply(t.Context(), "test", "", doc); err != nil {
+		t.Fatal(err)
+	}
+	if flags := send(); flags != event.FlagUnknownAffiliate {
+		t.Errorf("flags %d after the affiliate was paused", flags)
 	}
 }

@@ -1,0 +1,166 @@
+package catalog
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+)
+
+// NotActive is what a batch of look-ups returns for a name that nothing active has.
+const NotActive = ^uint64(0)
+
+// quick finds what is active by name, for doors that look up whole dictionaries: one cache line a name, no pointers. It
+// belongs to one View and is made when so many names were asked for that making it is cheaper than having done without,
+// so a catalog that changes all the time never pays for it.
+type quick struct {
+	asked  atomic.Int64
+	tables atomic.Pointer[quickTables]
+	making sync.Mutex
+}
+
+type quickTables struct{ campaigns, affiliates quickTable }
+
+// quickTable is a hash table with open addressing. Names of more than 15 bytes are not in it.
+type quickTable struct {
+	slots []quickSlot
+	shift uint8
+}
+
+// quickSlot is empty when its last byte of name, the length, is 0.
+type quickSlot struct {
+	lo, hi   uint64
+	id, more uint32
+}
+
+const longestQuick = 15
+
+// words packs a name of at most longestQuick bytes.
+func words(key []byte) (lo, hi uint64) {
+	n := len(key)
+	switch {
+	case n >= 8:
+		lo = binary.LittleEndian.Uint64(key)
+		hi = binary.LittleEndian.Uint64(key[n-8:])
+		hi >>= 8 * uint(16-n) // what lo does not hold; nothing when n is 8
+	case n >= 4:
+		lo = uint64(binary.LittleEndian.Uint32(key)) | uint64(binary.LittleEndian.Uint32(key[n-4:]))<<(8*uint(n-4))
+	default:
+		for i := n - 1; i >= 0; i-- {
+			lo = lo<<8 | uint64(key[i])
+		}
+	}
+	return lo, hi | uint64(n)<<56
+}
+
+func (t *quickTable) at(lo, hi uint64) int {
+	h := (lo ^ bits.RotateLeft64(hi*0x9e3779b97f4a7c15, 31)) * 0xc2b2ae3d27d4eb4f
+	return int((h ^ h>>29) * 0x165667b19e3779f9 >> t.shift)
+}
+
+func newQuickTable(names int) quickTable {
+	size := bits.Len(uint(2*names + 1))
+	return quickTable{slots: make([]quickSlot, 1<<size), shift: uint8(64 - size)}
+}
+
+func (t *quickTable) put(key string, id, more uint32) {
+	if len(key) > longestQuick || len(key) == 0 {
+		return
+	}
+	lo, hi := words([]byte(key))
+	i := t.at(lo, hi)
+	for t.slots[i].hi != 0 {
+		i = (i + 1) & (len(t.slots) - 1)
+	}
+	t.slots[i] = quickSlot{lo: lo, hi: hi, id: id, more: more}
+}
+
+// find returns the slot of a name of 1 to longestQuick bytes, nil if there is none.
+func (t *quickTable) find(key []byte) *quickSlot {
+	lo, hi := words(key)
+	for i := t.at(lo, hi); ; i = (i + 1) & (len(t.slots) - 1) {
+		s := &t.slots[i]
+		if s.lo == lo && s.hi == hi {
+			return s
+		}
+		if s.hi == 0 {
+			return nil
+		}
+	}
+}
+
+// quickFor returns the tables if they exist or pay by now, else nil.
+func (v *View) quickFor(names int) *quickTables {
+	q := v.quick
+	if t := q.tables.Load(); t != nil {
+		return t
+	}
+	if q.asked.Add(int64(names)) < int64(v.campaigns.size()+v.affiliates.size()) || !q.making.TryLock() {
+		return nil
+	}
+	defer q.making.Unlock()
+	t := &quickTables{newQuickTable(v.campaigns.size()), newQuickTable(v.affiliates.size())}
+	v.campaigns.each(func(c *Campaign) {
+		if v.Live(c) {
+			t.campaigns.put(c.Key, uint32(c.ID), uint32(c.Advertiser))
+		}
+	})
+	v.affiliates.each(func(a *Affiliate) {
+		if a.Status == Active {
+			t.affiliates.put(a.Key, uint32(a.ID), 0)
+		}
+	})
+	q.tables.Store(t)
+	return t
+}
+
+// LiveCampaigns appends what keys stand for to ids and their advertisers to advertisers: 0 for no text, NotActive for
+// what is no campaign or not Live.
+func (v *View) LiveCampaigns(ids, advertisers []uint64, keys [][]byte) (_, _ []uint64) {
+	quick := v.quickFor(len(keys))
+	for _, key := range keys {
+		id, advertiser := uint64(0), uint64(0)
+		switch {
+		case len(key) == 0:
+		case quick != nil && len(key) <= longestQuick:
+			if s := quick.campaigns.find(key); s != nil {
+				id, advertiser = uint64(s.id), uint64(s.more)
+			} else {
+				id = NotActive
+			}
+		default:
+			if c, ok := v.Campaign(key); ok && v.Live(c) {
+				id, advertiser = uint64(c.ID), uint64(c.Advertiser)
+			} else {
+				id = NotActive
+			}
+		}
+		ids, advertisers = append(ids, id), append(advertisers, advertiser)
+	}
+	return ids, advertisers
+}
+
+// ActiveAffiliates appends what keys stand for to ids: 0 for no text, NotActive for what is no active affiliate.
+func (v *View) ActiveAffiliates(ids []uint64, keys [][]byte) []uint64 {
+	quick := v.quickFor(len(keys))
+	for _, key := range keys {
+		id := uint64(0)
+		switch {
+		case len(key) == 0:
+		case quick != nil && len(key) <= longestQuick:
+			if s := quick.affiliates.find(key); s != nil {
+				id = uint64(s.id)
+			} else {
+				id = NotActive
+			}
+		default:
+			if a, ok := v.Affiliate(key); ok && a.Status == Active {
+				id = uint64(a.ID)
+			} else {
+				id = NotActive
+			}
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
