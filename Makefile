@@ -11,6 +11,8 @@ T       ?= 20s
 # How many histories `make sim` runs, and which is the first.
 SEEDS   ?= 20000
 FROM    ?= 1
+# Flags of `make faults` and `make faults-quick`, for example FAULTS="-tiers t2,t3 -for 30m".
+FAULTS  ?=
 # Arguments of `make run`, for example ARGS="--listen :9000".
 ARGS    ?=
 
@@ -61,11 +63,11 @@ endif
 sim-quick: ## 5,000 simulated histories
 	$(GO) test ./internal/sim -run 'TestSeeds' -v -count=1 -sim.seeds=5000
 
-faults: ## break everything that can break and compare ids and sums; hours; appends to docs/faults
-	$(GO) run ./faults full
+faults: ## break everything that can break and compare ids and sums; hours; goes on where docs/faults ends; FAULTS="-for 30m"
+	$(GO) run ./faults full $(FAULTS)
 
 faults-quick: ## the same, small: at most 15 minutes
-	$(GO) run ./faults quick
+	$(GO) run ./faults quick $(FAULTS)
 
 bench: ## every row of docs/benchmarks.md beside its peers, up to an hour; needs an idle machine
 	$(GO) run ./bench

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -154,7 +155,7 @@ func (b *bench) wearOne(ctx context.Context, s series, name string, round int, s
 		return left, err
 	}
 	_, err = b.dir(name)
-	return left, err
+	return left, errors.Join(err, os.Remove(a.logPath)) // hundreds of them would fill a small disk
 }
 
 // singly does a fault as often as it is wanted, each on a directory of its own.
@@ -227,7 +228,7 @@ func (a *arena) autopsy(ctx context.Context, r *result, why error) error {
 	return nil
 }
 
-// briefError is an error without what differs from run to run: ports, times, lines of the program's log.
+// briefError is an error without what differs from run to run: ports, directories, lines of the program's log.
 type briefError struct {
 	text string
 	err  error
@@ -242,7 +243,9 @@ func brief(err error) error {
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	words := strings.Fields(text)
-	words = slices.DeleteFunc(words, func(w string) bool { return strings.Contains(w, "127.0.0.1:") })
+	words = slices.DeleteFunc(words, func(w string) bool {
+		return strings.Contains(w, "127.0.0.1:") || strings.Contains(w, "milliard-faults-")
+	})
 	if text = strings.Join(words, " "); len(text) > 300 {
 		text = text[:300] + "…"
 	}

@@ -225,7 +225,8 @@ func runPowerCuts(ctx context.Context, b *bench, r *result) error {
 		return step{do: func(ctx context.Context, a *arena, r *result) (bool, error) { return a.cutPower(ctx, rnd, r) }}
 	}), r)
 	if errors.Is(err, errNoDisk) {
-		r.Skipped = brief(err).Error()
+		b.say("  %v", err)
+		r.Skipped = errNoDisk.Error()
 		return nil
 	}
 	if n := r.Parts["control lost"]; n > 0 {
