@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -33,8 +34,8 @@ type Batch struct {
 	Verdicts []byte
 	Message  []byte // header and body as journaled; from Read without personal parts it cannot be rebuilt and is nil
 	Header   journal.Header
-	Hash     journal.Hash
-	Blocks   []Block // filled in by Read
+	Hash     journal.Hash // of the message; Seal computes it when it is not given
+	Blocks   []Block      // filled in by Read
 }
 
 // Block is one block of events of a sealed batch; Personal is nil when it was not read or has been dropped. A batch
@@ -160,26 +161,27 @@ func (c *codec) encode(lane int, batches []Batch) (main, personal []byte, err er
 		return le.AppendUint32(b, uint32(len(batches)))
 	}
 	main, personal = head(mainMagic), head(personalMagic)
+	split, err := splitAll(batches)
+	if err != nil {
+		return nil, nil, err
+	}
+	main, personal = slices.Grow(main, split.main), slices.Grow(personal, split.personal)
 	for i := range batches {
 		b := &batches[i]
 		if b.Seq != batches[0].Seq+uint64(i) {
 			return nil, nil, fmt.Errorf("seal: sequence %d is not consecutive", b.Seq)
 		}
-		h, body, err := journal.Open(b.Message)
-		if err != nil {
-			return nil, nil, fmt.Errorf("seal sequence %d: %w", b.Seq, err)
+		hash := b.Hash
+		if hash == (journal.Hash{}) {
+			hash = journal.HashOf(b.Message)
 		}
-		hash := journal.HashOf(b.Message)
 		main = le.AppendUint64(main, uint64(b.Stamp))
 		main = le.AppendUint64(main, uint64(b.LogTime))
 		main = append(main, hash[:]...)
 		main = append(main, b.Message[:journal.HeaderBytes]...)
 		main = le.AppendUint32(main, uint32(len(b.Verdicts)))
 		main = append(main, b.Verdicts...)
-		blocks, err := split(h.Kind, body)
-		if err != nil {
-			return nil, nil, fmt.Errorf("seal sequence %d: %w", b.Seq, err)
-		}
+		blocks := split.blocks[split.ends[i]:split.ends[i+1]]
 		main = le.AppendUint32(main, uint32(len(blocks)))
 		for _, bl := range blocks {
 			main = le.AppendUint32(main, uint32(len(bl.Main)))
@@ -191,17 +193,46 @@ func (c *codec) encode(lane int, batches []Batch) (main, personal []byte, err er
 	return c.compress(main), c.compress(personal), nil
 }
 
-func split(kind journal.Kind, body []byte) ([]Block, error) {
-	if kind != journal.KindEvents {
-		return []Block{{Main: body}}, nil
+// parts are the blocks of batches, and how many bytes they take in a segment before it is compressed.
+type parts struct {
+	blocks         []Block
+	ends           []int // of each batch's blocks; the first is 0
+	main, personal int
+}
+
+// splitAll checks every batch's checksum and finds its blocks.
+func splitAll(batches []Batch) (*parts, error) {
+	p := &parts{ends: []int{0}}
+	for i := range batches {
+		b := &batches[i]
+		h, body, err := journal.Open(b.Message)
+		if err == nil {
+			err = p.split(h.Kind, body)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("seal sequence %d: %w", b.Seq, err)
+		}
+		p.main += 8 + 8 + len(b.Hash) + journal.HeaderBytes + 4 + len(b.Verdicts) + 4
+		p.ends = append(p.ends, len(p.blocks))
 	}
-	var blocks []Block
+	for i := range p.blocks {
+		p.main += 4 + len(p.blocks[i].Main)
+		p.personal += 4 + len(p.blocks[i].Personal)
+	}
+	return p, nil
+}
+
+func (p *parts) split(kind journal.Kind, body []byte) error {
+	if kind != journal.KindEvents {
+		p.blocks = append(p.blocks, Block{Main: body})
+		return nil
+	}
 	for {
 		main, personal, rest, ok, err := journal.NextBlock(body)
 		if err != nil || !ok {
-			return blocks, err
+			return err
 		}
-		blocks = append(blocks, Block{main, personal})
+		p.blocks = append(p.blocks, Block{main, personal})
 		body = rest
 	}
 }
@@ -210,7 +241,7 @@ func split(kind journal.Kind, body []byte) ([]Block, error) {
 // compressor's version.
 func (c *codec) compress(b []byte) []byte {
 	digest := sha256.Sum256(b)
-	return append(c.enc.EncodeAll(b, nil), digest[:]...)
+	return append(c.enc.EncodeAll(b, make([]byte, 0, len(b)/2)), digest[:]...)
 }
 
 func (a *Archive) decompress(path string) ([]byte, error) {

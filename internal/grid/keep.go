@@ -21,6 +21,8 @@ func (l *Lane) keep(ctx context.Context) {
 		select {
 		case snap := <-l.saves:
 			err = l.saveImage(snap)
+		case <-l.seals:
+			err = l.seal(ctx)
 		case <-tick.C:
 			if err = l.watch(ctx); errors.Is(err, ErrHalt) {
 				l.halt(err)
@@ -84,8 +86,7 @@ func (l *Lane) nextSegment() (batches []SealedBatch, ok bool) {
 	return batches, true
 }
 
-// seal writes every complete segment. The batches are read back from the journal, so that what is sealed is what is
-// stored.
+// seal writes every complete segment, as the owner has read it back from the journal: what is sealed is what is stored.
 func (l *Lane) seal(ctx context.Context) error {
 	for {
 		verdicts, ok := l.nextSegment()
@@ -93,7 +94,7 @@ func (l *Lane) seal(ctx context.Context) error {
 			return nil
 		}
 		began := time.Now()
-		batches, err := l.readBack(ctx, verdicts)
+		batches, err := l.stored(ctx, verdicts)
 		if errors.Is(err, journal.ErrGap) && l.sealedByAnother(verdicts[len(verdicts)-1].Seq) {
 			continue
 		}
@@ -129,6 +130,31 @@ func (l *Lane) sealedByAnother(seq uint64) bool {
 	l.sealed = last
 	l.st.dropSealed(last)
 	return true
+}
+
+// stored returns the batches as they stand in the journal: those that the owner has read and still holds, and the others
+// from there.
+func (l *Lane) stored(ctx context.Context, verdicts []SealedBatch) ([]archive.Batch, error) {
+	out := make([]archive.Batch, 0, len(verdicts))
+	for i := 0; i < len(verdicts); {
+		if v := &verdicts[i]; v.stored != nil {
+			out = append(out, archive.Batch{
+				Seq: v.Seq, Stamp: v.stamp, LogTime: v.LogTime, Verdicts: v.Verdicts, Message: v.stored, Hash: v.hash,
+			})
+			i++
+			continue
+		}
+		end := i
+		for end < len(verdicts) && verdicts[end].stored == nil {
+			end++
+		}
+		read, err := l.readBack(ctx, verdicts[i:end])
+		if err != nil {
+			return nil, err
+		}
+		out, i = append(out, read...), end
+	}
+	return out, nil
 }
 
 func (l *Lane) readBack(ctx context.Context, verdicts []SealedBatch) ([]archive.Batch, error) {

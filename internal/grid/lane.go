@@ -78,6 +78,7 @@ type Lane struct {
 
 	kick  chan struct{}  // asks the flusher for a flush now
 	saves chan *Snapshot // committed snapshots for the keeper; capacity 1
+	seals chan struct{}  // tells the keeper that a segment is complete
 }
 
 // maxOpenEvents bounds a generation, so that a stalled ledger bounds memory too.
@@ -98,6 +99,7 @@ func NewLane(cfg LaneConfig) (*Lane, error) {
 	l := &Lane{
 		cfg: cfg, images: images, board: newBoard(), st: NewState(cfg.Options),
 		kick: make(chan struct{}, 1), saves: make(chan *Snapshot, 1),
+		seals: make(chan struct{}, 1),
 	}
 	l.roomy = sync.NewCond(&l.mu)
 	return l, nil
@@ -443,6 +445,12 @@ func (l *Lane) write(ctx context.Context, g *ledger.Generation) error {
 	l.flushErr = err
 	if err == nil {
 		l.frozen, l.committed, l.flushedAt = nil, g.To, time.Now()
+		if ends := l.st.cut.Ends; len(ends) > 0 && ends[0] <= g.To.Seq {
+			select {
+			case l.seals <- struct{}{}:
+			default: // it knows already
+			}
+		}
 		l.marks.committed.Store(g.To.Seq)
 		if l.cfg.Committed != nil {
 			l.cfg.Committed(g)

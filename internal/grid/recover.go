@@ -130,6 +130,7 @@ func (s *State) dropSealed(sealed uint64) {
 	s.sealed = max(s.sealed, sealed)
 	i := 0
 	for i < len(s.unsealed) && s.unsealed[i].Seq <= sealed {
+		s.kept -= len(s.unsealed[i].stored)
 		i++
 	}
 	s.unsealed = append([]SealedBatch(nil), s.unsealed[i:]...)

@@ -69,6 +69,7 @@ type State struct {
 	lastExpiry int64         // log time of the last sweep of minted ids
 	cut        segmentCut    // where the next archive segment will be cut
 	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
+	kept       int           // bytes of batches that unsealed holds
 	sealed     uint64        // last sequence that stands in one; not part of an image
 	recorded   []byte        // verdicts that the batch at hand has had before and keeps; nil: it is judged
 	stamp      int64         // of the message that is being folded, unix ms
@@ -86,7 +87,16 @@ type SealedBatch struct {
 	Seq      uint64
 	LogTime  int64
 	Verdicts []byte // one event.Class per event; nil for a batch without events or one that was dropped as a repeat
+
+	// What was read from the journal and whose chain was checked, so that the segment needs not be read again; nil after
+	// a recovery, or when there is too much of it. It is no part of an image.
+	stored []byte
+	stamp  int64
+	hash   journal.Hash
 }
+
+// keptSegments bounds the batches that are held for the archive, in segments.
+const keptSegments = 4
 
 // FoldedInfo says what the last Fold did.
 type FoldedInfo struct {
@@ -164,7 +174,12 @@ func (s *State) Fold(m *journal.Message) error {
 		s.open.events += int64(h.Events)
 	}
 	if m.Seq > s.sealed {
-		s.unsealed = append(s.unsealed, SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts})
+		b := SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts}
+		if s.kept+len(m.Data) <= keptSegments*s.opt.TargetSealed {
+			b.stored, b.stamp, b.hash = m.Data, m.Stamp, hash
+			s.kept += len(m.Data)
+		}
+		s.unsealed = append(s.unsealed, b)
 	}
 	s.cut.add(len(m.Data), s.pos.LogTime, &s.opt, m.Seq, s.sealed)
 	return nil
