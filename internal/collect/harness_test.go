@@ -93,6 +93,7 @@ type spy struct {
 	events  []event.Event
 	tallies []journal.Tally
 	fail    error // of Add and AddAll
+	limps   bool
 }
 
 func (s *spy) Add(e *event.Event, v uint64) (journal.Ticket, error) {
@@ -131,7 +132,10 @@ func (s *spy) Hold(e *event.Event, v uint64) (journal.Held, error) {
 	return h, err
 }
 
-func (s *spy) Limping(e *event.Event) (int, bool) { return s.lanes.Limping(e) }
+func (s *spy) Limping(e *event.Event) (int, bool) {
+	lane, limps := s.lanes.Limping(e)
+	return lane, limps || s.limps
+}
 
 func (s *spy) AddLoad(x *journal.Load, v uint64) error {
 	s.mu.Lock()

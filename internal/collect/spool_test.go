@@ -85,6 +85,31 @@ func TestAClickIsAtRiskWhenTheSpoolFailsToo(t *testing.T) {
 	}
 }
 
+// TestAClickGoesToOneOfTheTwo: what the spool may have written is not given to the lane as well; what it has certainly not
+// taken is.
+func TestAClickGoesToOneOfTheTwo(t *testing.T) {
+	for _, tc := range []struct {
+		err    error
+		atRisk string
+		stored int
+	}{
+		{nil, "", 0}, {spool.ErrLate, "1", 0}, {spool.ErrUnsure, "1", 0}, {spool.ErrFull, "", 1}, {spool.ErrBroken, "", 1},
+	} {
+		r := newRig(t, func(c *Config) { c.Spool = fastSpool{brokenSpool{tc.err}} })
+		r.spy.limps = true
+		if a := r.get("/c/plain/ann"); a.status != 302 || a.header.Get(headerAtRisk) != tc.atRisk {
+			t.Errorf("%v: %d %v", tc.err, a.status, a.header)
+		}
+		if got := r.spy.take(); len(got) != tc.stored {
+			t.Errorf("%v: the lane got %d", tc.err, len(got))
+		}
+	}
+}
+
+type fastSpool struct{ brokenSpool }
+
+func (fastSpool) Slow(int) bool { return false }
+
 type brokenSpool struct{ err error }
 
 func (s brokenSpool) Put(context.Context, int, *event.Event, uint64) error { return s.err }

@@ -207,7 +207,7 @@ func (l *Lane) Commit() bool {
 	l.writing = false
 	if err != nil {
 		l.breakLocked(err)
-		err = l.broken
+		err = fmt.Errorf("%w: %w", ErrUnsure, err)
 	} else {
 		l.keepLocked(f, frames)
 	}

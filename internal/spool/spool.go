@@ -29,8 +29,10 @@ import (
 var (
 	// ErrFull: the spool has reached its limit, or the committer does not keep up. Nothing was written.
 	ErrFull = errors.New("click spool is full")
-	// ErrBroken: a write or sync has failed; nothing is taken any more until a restart.
+	// ErrBroken: a write or sync has failed before; nothing is taken any more until a restart.
 	ErrBroken = errors.New("click spool is broken")
+	// ErrUnsure: the write or sync of this very event has failed. It may stand in the file all the same.
+	ErrUnsure = errors.New("click spool failed to write")
 	// ErrLate: the spool did not answer in time. What it was given may still be written.
 	ErrLate = errors.New("click spool is slow")
 )
@@ -143,7 +145,8 @@ func (s *Spool) Backlogs() []journal.Backlog {
 	return out
 }
 
-// Put makes one event durable, or says within ctx why it is not known to be. ErrFull and ErrBroken at once.
+// Put makes one event durable, or says within ctx why it is not known to be. After ErrFull and ErrBroken, which come at
+// once, it is certain that nothing was written.
 func (s *Spool) Put(ctx context.Context, lane int, e *event.Event, catalog uint64) error {
 	t, err := s.lanes[lane].Add(e, catalog)
 	if err != nil {

@@ -214,7 +214,7 @@ func TestAfterAFailedWriteNothingIsTaken(t *testing.T) {
 		if s.Lane(0).Commit() {
 			continue
 		}
-		if settled, err := ticket.Settled(); !settled || !errors.Is(err, spool.ErrBroken) || !errors.Is(err, errNoRoom) {
+		if settled, err := ticket.Settled(); !settled || !errors.Is(err, spool.ErrUnsure) || !errors.Is(err, errNoRoom) {
 			t.Fatalf("%v %v", settled, err)
 		}
 		break
