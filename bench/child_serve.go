@@ -162,7 +162,8 @@ func (o *order) mint(s *server.Server, out io.Writer) error {
 				line = line[:0]
 			}
 		}
-		if err := file.Close(); err != nil {
+		// Written back now, or the server's fsyncs would do it while they are measured.
+		if err := errors.Join(file.Sync(), file.Close()); err != nil {
 			return err
 		}
 	}

@@ -53,7 +53,7 @@ func (h *harness) dropTokens(tokens string) error {
 }
 
 // pixelsPerSecond is an upper estimate of what wrk can ask for, so that no token is used twice.
-const pixelsPerSecond = 150_000
+const pixelsPerSecond = 350_000
 
 // pixels measures pixels with wrk. Each answer must be counted once; a request that was cut off at the end may be.
 func (h *harness) wrkPixels(ctx context.Context, s *series, st setup, conns int) (float64, error) {

@@ -29,12 +29,8 @@ func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catal
 		return origin{}, false
 	}
 	hash := sha256.Sum256(secret)
-	tenant, key, ok := v.APIKeyByHash(hash)
-	var view *catalog.View
-	if ok {
-		view, ok = v.Tenant(tenant)
-	}
-	if !ok || view.Info().Status != catalog.Active {
+	view, key := keyOf(v, hash)
+	if key == nil {
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 		d.refuseRequest(ctx, 0, door, fasthttp.StatusUnauthorized,
 			&problem{field: "Authorization", msg: "is not a valid API key", reason: reasonUnauthorized})
@@ -47,9 +43,22 @@ func (d *Doors) authorise(ctx *fasthttp.RequestCtx, door string, rights ...catal
 			return o, true
 		}
 	}
-	d.refuseRequest(ctx, tenant, door, fasthttp.StatusForbidden,
+	d.refuseRequest(ctx, view.Info().ID, door, fasthttp.StatusForbidden,
 		&problem{field: "Authorization", msg: "the API key lacks the right " + string(rights[0]), reason: reasonForbidden})
 	return origin{}, false
+}
+
+// keyOf finds an API key of an active tenant, nil without one.
+func keyOf(v *control.View, hash [32]byte) (*catalog.View, *catalog.APIKey) {
+	tenant, key, ok := v.APIKeyByHash(hash)
+	if !ok {
+		return nil, nil
+	}
+	view, ok := v.Tenant(tenant)
+	if !ok || view.Info().Status != catalog.Active {
+		return nil, nil
+	}
+	return view, key
 }
 
 // refresh takes over the catalog in force, for a request that outlives it. It returns false when the key that opened the
@@ -73,10 +82,18 @@ func (d *Doors) refresh(o *origin) bool {
 
 // apiSecret returns the secret of "Authorization: Bearer …" or "X-API-Key", nil without one.
 func apiSecret(ctx *fasthttp.RequestCtx) []byte {
-	if a := ctx.Request.Header.Peek("Authorization"); len(a) > 7 && bytes.EqualFold(a[:7], []byte("Bearer ")) {
-		return bytes.TrimSpace(a[7:])
+	if secret := bearer(ctx.Request.Header.Peek("Authorization")); secret != nil {
+		return secret
 	}
 	return ctx.Request.Header.Peek("X-API-Key")
+}
+
+// bearer returns the secret of an Authorization header, nil when it is of another kind.
+func bearer(a []byte) []byte {
+	if len(a) > 7 && bytes.EqualFold(a[:7], []byte("Bearer ")) {
+		return bytes.TrimSpace(a[7:])
+	}
+	return nil
 }
 
 // tenantOf finds the tenant of a request without a key or token: by t=, by Host, else the default.

@@ -1,8 +1,9 @@
 // Package collect is the doors: the HTTP entrances for events. A door parses a request, authenticates it, resolves its
 // names against the catalog in force, hands events to the lanes and answers when they are durable.
 //
-// Goroutines: one per connection, owned by fasthttp; one here that flushes tallies every second. A request's memory
-// (work) belongs to its goroutine and goes back to a pool when the answer is built. The catalog is read through one
+// Goroutines: the event loops of package loop, one per core, which serve what comes by the hundred thousand (hot.go); one
+// per connection that they hand over, owned by fasthttp; one here that flushes tallies every second. A request's memory
+// (work) belongs to its goroutine and goes back to a pool when the answer is built; a loop's belongs to the loop. The catalog is read through one
 // atomic pointer per request. What the package must not do: count, judge, keep state of events, or query anything.
 package collect
 
@@ -22,6 +23,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"milliard/internal/catalog"
+	"milliard/internal/collect/loop"
 	"milliard/internal/control"
 	"milliard/internal/event"
 	"milliard/internal/journal"
@@ -74,6 +76,8 @@ type Config struct {
 	MaxWait     time.Duration // for durability, then 503; default 2 s
 	ClickWait   time.Duration // a click waits this long for its lane; default 500 ms
 	VerdictWait time.Duration // default 250 ms
+
+	Loops int // event loops in front of fasthttp; 0: one per core where the system has them, negative: none
 
 	Limits Limits
 }
@@ -157,11 +161,13 @@ type Doors struct {
 	fatal   chan error
 	minter  *doorMinter
 
-	streams atomic.Int64
-	closing chan struct{} // closed when Stop begins
+	streams    atomic.Int64
+	turnedAway atomic.Int64  // connections beyond the limits
+	closing    chan struct{} // closed when Stop begins
 
 	mu        sync.Mutex
 	listeners []net.Listener
+	loops     *loop.Loops // nil where fasthttp serves alone
 	serving   sync.WaitGroup
 	started   bool
 	stopped   bool
@@ -241,15 +247,12 @@ func (d *Doors) Start(ctx context.Context) error {
 		d.listeners = append(d.listeners, l)
 	}
 	d.started = true
-	for _, l := range d.listeners {
-		d.serving.Go(func() {
-			if err := d.server.Serve(bodyListener{l}); err != nil && !d.isClosing() {
-				select {
-				case d.fatal <- fmt.Errorf("doors: %w", err):
-				default:
-				}
-			}
-		})
+	if err := d.serve(); err != nil {
+		for _, open := range d.listeners {
+			err = errors.Join(err, open.Close())
+		}
+		d.listeners, d.started = nil, false
+		return err
 	}
 	go d.flushTallies()
 	return nil
@@ -290,9 +293,12 @@ func (d *Doors) Stop(ctx context.Context) error {
 	for _, l := range d.open() {
 		_ = l.Close() // a server that has not come to serve it yet would not; closing twice is harmless
 	}
-	err := d.server.ShutdownWithContext(ctx)
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
+	var err error
+	if d.loops != nil {
+		err = d.loops.Stop(ctx) // first, because what it hands over is still served
+	}
+	if shut := d.server.ShutdownWithContext(ctx); !errors.Is(shut, net.ErrClosed) {
+		err = errors.Join(err, shut)
 	}
 	d.serving.Wait()
 	select {

@@ -311,11 +311,7 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 	}
 	accepted := w.accepted()
 	rejected := w.items() - accepted
-	b := append(w.answer[:0], `{"accepted":`...)
-	b = strconv.AppendInt(b, int64(accepted), 10)
-	b = append(b, `,"rejected":`...)
-	b = strconv.AppendInt(b, int64(rejected), 10)
-	b = append(b, `,"items":[`...)
+	b := appendCounts(w.answer[:0], accepted, rejected)
 	first := true
 	for i := range w.items() {
 		x := &outcome{event: inLoad}
@@ -331,15 +327,12 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 			b = append(b, ',')
 		}
 		first = false
-		b = append(b, `{"index":`...)
-		b = strconv.AppendInt(b, int64(i), 10)
 		if x.problem != nil {
 			d.refuse(o.tenant, doorEvents, x.problem.reason, 1)
-			b = append(appendProblem(b, x.problem), '}')
+			b = append(appendProblem(appendIndex(b, i), x.problem), '}')
 			continue
 		}
-		b = append(b, `,"status":"accepted","id":`...)
-		b = appendEventID(b, w.event(x, i))
+		b = appendAccepted(b, i, w.event(x, i))
 		if verdicts {
 			b = append(b, `,"verdict":"`...)
 			b = append(b, w.verdict(until, d, w.tickets[x.event])...)
@@ -347,7 +340,7 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 		}
 		b = append(b, '}')
 	}
-	w.answer = append(b, "]}\n"...)
+	w.answer = append(b, endOfItems...)
 	if accepted > 0 {
 		d.metrics.byDoor[doorEvents].Add(float64(accepted))
 	}
@@ -359,6 +352,28 @@ func (d *Doors) answerEvents(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 		status = fasthttp.StatusMultiStatus
 	}
 	answerJSON(ctx, status, w.answer)
+}
+
+// The parts of an answer to events. An item is open at its end: a verdict may follow.
+
+const endOfItems = "]}\n"
+
+func appendCounts(b []byte, accepted, rejected int) []byte {
+	b = append(b, `{"accepted":`...)
+	b = strconv.AppendInt(b, int64(accepted), 10)
+	b = append(b, `,"rejected":`...)
+	b = strconv.AppendInt(b, int64(rejected), 10)
+	return append(b, `,"items":[`...)
+}
+
+func appendIndex(b []byte, i int) []byte {
+	b = append(b, `{"index":`...)
+	return strconv.AppendInt(b, int64(i), 10)
+}
+
+func appendAccepted(b []byte, i int, e *event.Event) []byte {
+	b = append(appendIndex(b, i), `,"status":"accepted","id":`...)
+	return appendEventID(b, e)
 }
 
 // appendProblem appends the members of a rejected item.

@@ -21,7 +21,11 @@ func (d *Doors) clientAddr(ctx *fasthttp.RequestCtx) netip.Addr {
 	if len(d.cfg.Trusted) == 0 || !d.trusted(peer) {
 		return peer
 	}
-	lines := ctx.Request.Header.PeekAll("X-Forwarded-For")
+	return d.forwarded(peer, ctx.Request.Header.PeekAll("X-Forwarded-For"))
+}
+
+// forwarded follows the lines of X-Forwarded-For from a proxy that we trust.
+func (d *Doors) forwarded(peer netip.Addr, lines [][]byte) netip.Addr {
 	hops := 0
 	for _, line := range slices.Backward(lines) {
 		for rest := line; ; {
@@ -133,26 +137,48 @@ func hostOf(text []byte) []byte {
 	return text
 }
 
-// person fills in what a browser's own request says of its user. With Sec-GPC the personal fields stay empty, and the
-// signal itself is kept.
+// asker is what a browser's own request says of its user.
+type asker struct {
+	addr    netip.Addr // where it comes from, behind proxies
+	ua      []byte
+	referer []byte
+	country []byte // as a proxy has found it
+	gpc     []byte // Sec-GPC
+}
+
+// fromProxy says whether the country header of a peer is believed.
+func (d *Doors) fromProxy(peer netip.Addr) bool {
+	return d.cfg.CountryHeader != "" && (len(d.cfg.Trusted) == 0 || d.trusted(peer))
+}
+
+// person fills in what a browser's own request says of its user.
 func (d *Doors) person(ctx *fasthttp.RequestCtx, w *work, e *event.Event) {
 	h := &ctx.Request.Header
-	ua := cut(h.UserAgent(), maxUA)
+	a := asker{addr: d.clientAddr(ctx), ua: h.UserAgent(), referer: h.Referer(), gpc: h.Peek("Sec-Gpc")}
+	if d.fromProxy(peerAddr(ctx)) {
+		a.country = h.Peek(d.cfg.CountryHeader)
+	}
+	d.personOf(&a, w, e)
+}
+
+// personOf is person, whatever has read the request. With Sec-GPC the personal fields stay empty, and the signal itself
+// is kept.
+func (d *Doors) personOf(a *asker, w *work, e *event.Event) {
+	ua := cut(a.ua, maxUA)
 	e.Device = d.devices.of(ua)
-	addr := d.clientAddr(ctx)
-	if d.cfg.CountryHeader != "" && (len(d.cfg.Trusted) == 0 || d.trusted(peerAddr(ctx))) {
-		e.Country, _ = toCountry(h.Peek(d.cfg.CountryHeader))
+	if len(a.country) > 0 {
+		e.Country, _ = toCountry(a.country)
 	}
-	if e.Country == 0 && d.cfg.Country != nil && addr.IsValid() {
-		e.Country = d.cfg.Country(addr)
+	if e.Country == 0 && d.cfg.Country != nil && a.addr.IsValid() {
+		e.Country = d.cfg.Country(a.addr)
 	}
-	if ref := h.Referer(); len(ref) > 0 {
-		e.Referrer = cut(hostOf(ref), maxReferrer)
+	if len(a.referer) > 0 {
+		e.Referrer = cut(hostOf(a.referer), maxReferrer)
 	}
-	if string(h.Peek("Sec-Gpc")) == "1" {
+	if string(a.gpc) == "1" {
 		e.Flags |= event.FlagPrivacySignal
 		return
 	}
 	e.UA = ua
-	w.setAddr(d, e, addr, dayOf(e.Time))
+	w.setAddr(d, e, a.addr, dayOf(e.Time))
 }

@@ -72,10 +72,20 @@ func (d *Doors) answerPixel(ctx *fasthttp.RequestCtx) {
 func (d *Doors) signedTag(
 	ctx *fasthttp.RequestCtx, w *work, v *control.View, t event.Type, e *event.Event,
 ) (origin, bool) {
-	text := ctx.QueryArgs().Peek("tk")
+	args := ctx.QueryArgs()
+	text := args.Peek("tk")
 	if len(text) == 0 || len(w.names) > 0 {
 		return origin{}, false
 	}
+	o, ok := d.tagOf(text, w, v, t, e)
+	if ok {
+		w.subsOf(args, e)
+	}
+	return o, ok
+}
+
+// tagOf fills e with what a tag's token says; false when it is not one of an active tenant.
+func (d *Doors) tagOf(text []byte, w *work, v *control.View, t event.Type, e *event.Event) (origin, bool) {
 	c := &w.claims
 	if v.Keys == nil || v.Keys.Verify(text, c) != nil || c.Kind != token.Tag {
 		return origin{}, false
@@ -90,7 +100,6 @@ func (d *Doors) signedTag(
 	if t == event.Click {
 		e.Click = e.ID
 	}
-	w.linkSubs(ctx, e)
 	return o, true
 }
 
@@ -138,9 +147,10 @@ func (d *Doors) staticTag(
 
 // linkSubs takes the sub-ids from the query of a link. They are an affiliate's own labels, so one that is too long is
 // cut, not refused: the visitor cannot mend it. aff_sub and source of TUNE links are sub1 and source.
-func (w *work) linkSubs(ctx *fasthttp.RequestCtx, e *event.Event) {
+func (w *work) linkSubs(ctx *fasthttp.RequestCtx, e *event.Event) { w.subsOf(ctx.QueryArgs(), e) }
+
+func (w *work) subsOf(args *fasthttp.Args, e *event.Event) {
 	w.item.reset()
-	args := ctx.QueryArgs()
 	for k, v := range args.All() {
 		f := subField(k)
 		if f == fNone && string(k) == "aff_sub" {

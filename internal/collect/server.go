@@ -13,13 +13,17 @@ import (
 
 func (d *Doors) newServer() *fasthttp.Server {
 	l := &d.cfg.Limits
+	perIP := l.ConnsPerIP
+	if d.looped() {
+		perIP = 0 // the loops count them, wherever they are served
+	}
 	return &fasthttp.Server{
 		Handler:            d.handle,
 		ErrorHandler:       d.badRequest,
 		HeaderReceived:     d.headerReceived,
 		Name:               "",
 		Concurrency:        l.Conns * len(d.cfg.Listen),
-		MaxConnsPerIP:      l.ConnsPerIP,
+		MaxConnsPerIP:      perIP,
 		ReadBufferSize:     l.HeaderBytes,
 		ReadTimeout:        l.HeaderTimeout,
 		WriteTimeout:       l.WriteTimeout,

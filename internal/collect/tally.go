@@ -132,10 +132,13 @@ func (d *Doors) watchConnections(reg prometheus.Registerer) error {
 	for _, c := range []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "milliard_door_connections", Help: "Open connections.",
-		}, func() float64 { return float64(d.server.GetOpenConnectionsCount()) }),
+		}, func() float64 { return float64(d.openConns()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "milliard_door_connections_refused_total", Help: "Connections beyond the limit.",
-		}, func() float64 { return float64(d.server.GetRejectedConnectionsCount()) }),
+		}, func() float64 { return float64(int64(d.server.GetRejectedConnectionsCount()) + d.turnedAway.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "milliard_door_connections_moved_total", Help: "Connections that the event loops handed to the general HTTP server, because of a request that is not a hot one.",
+		}, func() float64 { return float64(d.movedConns()) }),
 	} {
 		if err := reg.Register(c); err != nil {
 			return err

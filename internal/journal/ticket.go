@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // ErrOverloaded: the bounded queue in front of a lane is full; the event was not taken.
@@ -24,6 +25,10 @@ type pending struct {
 	lane   int      // fixed from the start
 	seq    uint64   // the batch's place in the stream
 	first  []uint32 // per group: the batch row of its first event
+
+	mu      sync.Mutex
+	settled bool
+	tell    []func() // called once, by whoever settles the batch
 }
 
 func newPending(lane int) *pending { return &pending{done: make(chan struct{}), lane: lane} }
@@ -31,6 +36,13 @@ func newPending(lane int) *pending { return &pending{done: make(chan struct{}), 
 func (p *pending) finish(seq uint64, err error) {
 	p.seq, p.err = seq, err
 	close(p.done)
+	p.mu.Lock()
+	tell := p.tell
+	p.settled, p.tell = true, nil
+	p.mu.Unlock()
+	for _, f := range tell {
+		f()
+	}
 }
 
 // Ticket stands for one event that a lane has taken. It is small and copied by value; the zero Ticket is nobody's.
@@ -57,6 +69,41 @@ func (t Ticket) Wait(ctx context.Context) error {
 		return t.of.err
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
+	}
+}
+
+// With says whether both tickets are settled together, because their events are in one batch.
+func (t Ticket) With(u Ticket) bool { return t.of == u.of }
+
+// Tell has f called once when Wait would return without waiting: by the lane's goroutine, which must not be kept, or at
+// once by the caller's.
+func (t Ticket) Tell(f func()) {
+	if t.of == nil || !t.of.telling(f) {
+		f()
+	}
+}
+
+// telling notes f unless the batch is settled.
+func (p *pending) telling(f func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.settled {
+		return false
+	}
+	p.tell = append(p.tell, f)
+	return true
+}
+
+// Err is what Wait returns once the batch is settled, and ErrUnknown before.
+func (t Ticket) Err() error {
+	if t.of == nil {
+		return fmt.Errorf("%w: no event", ErrStopped)
+	}
+	select {
+	case <-t.of.done:
+		return t.of.err
+	default:
+		return ErrUnknown
 	}
 }
 

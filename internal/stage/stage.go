@@ -77,6 +77,18 @@ func (r *Recorder) ObserveBusy(latency, busy time.Duration, events int) {
 	r.sum.Add(int64(max(latency, 0)))
 }
 
+// ObserveMany records n finished pieces of work of about the same latency, one event each, which together kept their
+// worker busy for so long.
+func (r *Recorder) ObserveMany(latency, busy time.Duration, n int) {
+	if r == nil {
+		return
+	}
+	r.buckets[bucketOf(latency)].Add(uint64(n))
+	r.events.Add(int64(n))
+	r.busy.Add(int64(max(busy, 0)))
+	r.sum.Add(int64(max(latency, 0)) * int64(n))
+}
+
 // Begin says that the stage's only worker starts a piece of work now: a stage that hangs is then seen to be busy.
 func (r *Recorder) Begin(now time.Time) {
 	if r != nil {

@@ -55,10 +55,11 @@ func layers() map[string]int {
 		"internal/report":  core,
 		"internal/verify":  core,
 
-		"internal/collect": edge,
-		"internal/api":     edge,
-		"internal/dash":    edge,
-		"internal/ops":     edge,
+		"internal/collect":      edge,
+		"internal/collect/loop": edge,
+		"internal/api":          edge,
+		"internal/dash":         edge,
+		"internal/ops":          edge,
 
 		"internal/upkeep": composition,
 		"internal/server": composition,
@@ -89,7 +90,7 @@ func sideways() map[string][]string {
 		"internal/count":       {"internal/ledger"},                                   // cells are words of the ledger's contract, which has no code
 		"internal/dash":        {"internal/api"},                                      // one form of JSON answers and errors
 		"internal/ops":         {"internal/api"},                                      // one form of JSON answers and errors
-		"internal/collect":     {"internal/api"},                                      // one form of field errors
+		"internal/collect":     {"internal/api", "internal/collect/loop"},             // one form of field errors; the sockets of the doors
 		"internal/server":      {"internal/upkeep"},                                   // both compose; what an installation's directory needs is there
 		"cmd/milliard":         {"internal/replay", "internal/load", "internal/demo"}, // one file per command
 	}

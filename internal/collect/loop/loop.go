@@ -1,0 +1,69 @@
+// Package loop serves TCP connections by few goroutines instead of one per connection: a loop reads what has arrived on
+// all of its connections, lets a Handler look at it, and later writes the answers of many requests in one go. What the
+// handler does not take for its own is handed over as a net.Conn, with the bytes read so far, and never comes back.
+//
+// Goroutines: one per listener that accepts, one per loop. A Conn belongs to its loop; a Handler is called by its loop's
+// goroutine only. The package knows nothing of HTTP, events or journals, and it must never wait for a peer: sockets do
+// not block, and what a socket does not take waits in memory until it does or its time is over.
+//
+// It exists on Linux; elsewhere Supported says no.
+package loop
+
+import (
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Handler is what a loop serves.
+type Handler interface {
+	// Take looks at what has arrived on a connection that waits for nothing. It takes one request, which is at the
+	// beginning of data, and returns its length; the loop then leaves the connection alone until Answer. It returns 0 to
+	// have the connection handed over. data is valid until the next Flush has returned.
+	Take(c *Conn, data []byte) int
+	// Flush ends a round: everything that had arrived has been taken.
+	Flush()
+	// Woken follows a Wake, in the loop's goroutine.
+	Woken()
+	// Tick is called every Config.Tick while there are connections.
+	Tick(now time.Time)
+}
+
+// Config is what loops need. All of it must be given but ConnsPerIP.
+type Config struct {
+	Loops        int
+	Conns        int           // in all, those that were handed over and are still open included
+	ConnsPerIP   int           // the same per address; 0: no limit of its own
+	FirstTimeout time.Duration // from the connection to the first byte
+	IdleTimeout  time.Duration // from an answer to the next byte
+	WriteTimeout time.Duration // for a peer that does not read
+	Tick         time.Duration
+	Handler      func(*Loop) Handler
+	Handover     func(net.Conn)          // takes a connection over; closing it gives its place back
+	Refuse       func(perIP bool) []byte // counts a connection beyond the limits and says what it is told
+	Failed       func(error)             // a listener or a loop has ended by itself
+}
+
+// readSize is the most that is read from a connection at once, and so the longest request that a handler sees.
+const readSize = 16 << 10
+
+// arenaSize is what a loop reads in one round. Requests of a round stay where they were read until Flush.
+const arenaSize = 512 << 10
+
+// Conn is one connection of a loop.
+type Conn struct {
+	peer  netip.Addr
+	in    []byte // arrived behind the request in hand
+	out   []byte // of an answer that the socket did not take at once
+	since int64  // unix nanoseconds of the last step; what the time limits are counted from
+	fd    int32
+	busy  bool // a request waits for its answer
+	more  bool // the socket may hold something that was not read
+	hup   bool // the other side sends no more
+	fresh bool // nothing has arrived yet
+	last  bool // closes behind the answer
+	queue bool // stands in Loop.again
+}
+
+// Peer returns the address of the other side, an IPv4 address in its short form.
+func (c *Conn) Peer() netip.Addr { return c.peer }
