@@ -40,7 +40,6 @@ func plants() []plant {
 		{planted.NoFence, runSimulation, "t1", seeds, false},
 		{planted.NewIdentity, runSimulation, "t1", seeds, false},
 		{planted.RuleOutsideLog, runSimulation, "t1", seeds, false},
-		{planted.SpoolTwice, runSimulation, "t1", seeds, false},
 		{planted.OrderByClick, runKills, "t2", random, false},
 		{planted.NoTenant, runKills, "t2", random, false},
 		{planted.SpoolTwice, runSimulation, "t1", seeds, false},
