@@ -105,7 +105,7 @@ func (s *Server) scrub(ctx context.Context) {
 
 func (s *Server) scrubOnce(ctx context.Context) (*verify.Result, error) {
 	opt := s.verifyOptions(nil)
-	opt.BytesPerSecond = int64(s.cfg.ScrubRate)
+	opt.BytesPerSecond, opt.Busy = int64(s.cfg.ScrubRate), nil
 	control, err := s.journal.Stream("control")
 	if err != nil {
 		return nil, err

@@ -8,7 +8,8 @@ import (
 	"milliard/internal/verify"
 )
 
-// A verification beside the counting reads so many bytes of the log a second, and works half of the time.
+// A verification beside the counting reads so many bytes of the log a second, and works half of the time. While no event
+// comes it takes what it can get.
 const (
 	verifyRate  = 128 << 20
 	verifyShare = 0.5
@@ -17,7 +18,7 @@ const (
 // verifyOptions describes the running server's parts for verify.
 func (s *Server) verifyOptions(progress func(verify.Progress)) verify.Options {
 	opt := verify.Options{
-		Archive: s.archive, BytesPerSecond: verifyRate, Share: verifyShare, Progress: progress, Scratch: s.dir.Path, Images: upkeep.Images(s.dir),
+		Archive: s.archive, BytesPerSecond: verifyRate, Share: verifyShare, Busy: s.busy(), Progress: progress, Scratch: s.dir.Path, Images: upkeep.Images(s.dir),
 	}
 	for n, stream := range s.streams {
 		opt.Lanes = append(opt.Lanes, verify.Lane{
@@ -36,6 +37,20 @@ func (s *Server) verifyOptions(progress func(verify.Progress)) verify.Options {
 		})
 	}
 	return opt
+}
+
+// busy returns a function that says whether the journal has grown since it was asked last.
+func (s *Server) busy() func() bool {
+	last := make([]uint64, len(s.streams))
+	return func() bool {
+		grown := false
+		for i, stream := range s.streams {
+			st, err := stream.State(context.Background())
+			grown = grown || err != nil || st.Last != last[i]
+			last[i] = st.Last
+		}
+		return grown
+	}
 }
 
 // verify compares ledger and log beside the counting, at the positions that the ledger stands at now.

@@ -14,6 +14,7 @@ type chain struct {
 	logTime int64
 	torn    int  // how many holes there were: behind each, counters may jump once
 	hole    bool // right behind one
+	gaps    []journal.Gap
 }
 
 type mark struct {
@@ -25,7 +26,21 @@ type mark struct {
 // maxStep is how far log time moves at once without a tick or a closed record.
 const maxStep = 10 * time.Minute
 
-func newChain() *chain { return &chain{marks: map[journal.Incarnation]mark{}} }
+func newChain(gaps ...journal.Gap) *chain {
+	return &chain{marks: map[journal.Incarnation]mark{}, gaps: gaps}
+}
+
+// resumes says whether a repair has foreseen that an incarnation goes on with this batch.
+func (c *chain) resumes(h *journal.Header) bool {
+	for _, g := range c.gaps {
+		for _, r := range g.Resume {
+			if r.Incarnation == h.Incarnation && r.Counter == h.Counter && r.Prev == h.Prev {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // tear says that batches are missing here.
 func (c *chain) tear() { c.torn, c.hole = c.torn+1, true }
@@ -50,6 +65,7 @@ func (c *chain) follow(b *batch) (repeat bool, problem string) {
 			problem = fmt.Sprintf("batch %d of %x came twice with different bytes", h.Counter, h.Incarnation)
 		}
 		return true, problem
+	case c.resumes(h):
 	case m.torn < c.torn: // the first of this incarnation behind a hole
 	case h.Counter != m.counter+1:
 		problem = fmt.Sprintf("batch %d of %x follows %d: a batch is missing", h.Counter, h.Incarnation, m.counter)

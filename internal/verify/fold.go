@@ -18,7 +18,7 @@ const generationEvents = 50_000
 // be, because a ledger must not be made of half a log.
 func Fold(ctx context.Context, opt Options, lane int, stream string, yield func(g *ledger.Generation) error) error {
 	l := &opt.Lanes[lane]
-	f := &folder{lane: l, chain: newChain(), yield: yield, cells: map[cellKey]*sum{}}
+	f := &folder{lane: l, chain: newChain(l.Gaps...), yield: yield, cells: map[cellKey]*sum{}}
 	f.counter = newCounter(l.Number, true, f.add)
 	f.counter.click, f.counter.sale = f.click, f.sale
 	f.at.Stream = stream
@@ -34,7 +34,7 @@ func Fold(ctx context.Context, opt Options, lane int, stream string, yield func(
 		}
 		last = max(last, st.Last)
 	}
-	w := &walker{lane: l, archive: opt.Archive, pace: newPace(0, 1), each: f.batch}
+	w := &walker{lane: l, archive: opt.Archive, pace: newPace(&Options{}), each: f.batch}
 	if w.unsealed, err = verdictsOf(ctx, l, last); err != nil {
 		return err
 	}

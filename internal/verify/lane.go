@@ -57,7 +57,7 @@ func (r *run) lane(ctx context.Context, l *Lane) error {
 	if err != nil {
 		return err
 	}
-	p := &lanePass{r: r, l: l, chain: newChain(), counted: counted}
+	p := &lanePass{r: r, l: l, chain: newChain(l.Gaps...), counted: counted}
 	p.until = max(last, counted)
 	p.begin()
 	next := uint64(1)
@@ -175,6 +175,10 @@ type adder interface {
 // begin chooses the adder. Clicks and sales are added to their own fingerprints.
 func (p *lanePass) begin() {
 	r, lane := p.r, int32(p.l.Number)
+	if r.by != nil {
+		p.adder = newRegrouper(r, p.l.Number)
+		return
+	}
 	if r.exact {
 		p.adder = newCounter(p.l.Number, r.wantsDims(), r.addLog)
 		return
@@ -197,6 +201,9 @@ func (p *lanePass) begin() {
 // end reports what is left to say of the lane.
 func (p *lanePass) end() {
 	p.sayUnjudged()
+	if g, ok := p.adder.(*regrouper); ok {
+		g.settle()
+	}
 	if p.fast == nil {
 		return
 	}

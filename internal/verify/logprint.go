@@ -136,12 +136,7 @@ func (c *logPrint) rows(seq uint64, first int, classes []byte) {
 		c.move(at, time)
 		kind := event.Type(u[event.ColType][i])
 		tenant, campaign := event.TenantID(u[event.ColTenant][i]), event.CampaignID(u[event.ColCampaign][i])
-		f := factors{
-			what: uint64(tenant) | uint64(kind)<<16 | uint64(event.GoalID(u[event.ColGoal][i]))<<32 | uint64(class)<<48,
-			whom: uint64(campaign) | u[event.ColBanner][i]<<32,
-			by:   u[event.ColAffiliate][i]&(1<<32-1) | u[event.ColRevenue][i]<<32,
-			pay:  u[event.ColPayout][i] & (1<<32 - 1),
-		}
+		f := factorsAt(&c.block, i, class)
 		base, worth := c.k.base(&f), c.k.one
 		if n != int64(event.One) || amount != 0 {
 			worth = c.k.worth(n, amount, 1)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"milliard/internal/event"
 	"milliard/internal/ledger"
 )
 
@@ -78,6 +79,17 @@ func factorsOf(k *ledger.Key) factors {
 		whom: uint64(k.Campaign) | uint64(k.Banner)<<32,
 		by:   uint64(k.Affiliate) | uint64(k.Revenue)<<32,
 		pay:  uint64(k.Payout),
+	}
+}
+
+// factorsAt is factorsOf for row i of a block.
+func factorsAt(b *event.Block, i int, class byte) factors {
+	u := &b.U
+	return factors{
+		what: u[event.ColTenant][i]&(1<<16-1) | u[event.ColType][i]&(1<<16-1)<<16 | u[event.ColGoal][i]&(1<<16-1)<<32 | uint64(class)<<48,
+		whom: u[event.ColCampaign][i]&(1<<32-1) | u[event.ColBanner][i]<<32,
+		by:   u[event.ColAffiliate][i]&(1<<32-1) | u[event.ColRevenue][i]<<32,
+		pay:  u[event.ColPayout][i] & (1<<32 - 1),
 	}
 }
 

@@ -189,3 +189,42 @@ func BenchmarkLogPrint(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(events), "ns/event")
 }
+
+// TestRecountByColumnsIsTheSame groups random events by everything, and by a few things, in both counters.
+func TestRecountByColumnsIsTheSame(t *testing.T) {
+	for _, by := range [][]string{nil, Dimensions(), {"day", "campaign"}, {"hour", "class", "payout"}, {"minute", "day"}, {"lane"}} {
+		g, err := newGrouping(by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fast, slow := newRun(Options{Scratch: t.TempDir(), MaxCells: 50}), newRun(Options{})
+		fast.by, slow.by = g, g
+		regroup, count := newRegrouper(fast, 3), newCounter(3, false, slow.addLog)
+		rnd := rand.New(rand.NewPCG(3, 4))
+		for i := range 20 {
+			b := randomBatch(rnd, 1_700_000_000_000+int64(i)*day/7)
+			for _, a := range []adder{regroup, count} {
+				if _, err := a.batch(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := fast.sums.settle(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		regroup.settle()
+		all := map[cellKey]pair{}
+		n := 0
+		if err := slow.sums.each(func(k *cellKey, p *pair) { all[*k] = *p }); err != nil {
+			t.Fatal(err)
+		}
+		if err := fast.sums.each(func(k *cellKey, p *pair) {
+			if n++; all[*k] != *p {
+				t.Errorf("%v: %s is %s, want %s", by, k, &p.log, all[*k].log.events)
+			}
+		}); err != nil || n != len(all) {
+			t.Errorf("%v: %d groups, want %d; %v", by, n, len(all), err)
+		}
+		fast.sums.close()
+	}
+}

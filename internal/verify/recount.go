@@ -73,14 +73,16 @@ func (g *grouping) key(k *cellKey) *cellKey {
 		case "lane":
 			g.stamp.lane = k.lane
 		default:
-			g.keep(d, &k.Key)
+			kept := factorsOf(&g.stamp.Key).or(factorsOf(keep(d, &k.Key)))
+			g.stamp.Key = kept.key(g.stamp.Bucket)
 		}
 	}
 	return &g.stamp
 }
 
-func (g *grouping) keep(dim string, k *ledger.Key) {
-	to := &g.stamp.Key
+// keep returns a key with one field of k.
+func keep(dim string, k *ledger.Key) *ledger.Key {
+	to := &ledger.Key{}
 	switch dim {
 	case "tenant":
 		to.Tenant = k.Tenant
@@ -101,6 +103,7 @@ func (g *grouping) keep(dim string, k *ledger.Key) {
 	case "payout":
 		to.Payout = k.Payout
 	}
+	return to
 }
 
 // value writes one field of a group.

@@ -2,8 +2,9 @@
 // recorded verdicts up in its own simple way, and compares every cell and every row of the ledger with that. It also
 // recounts without a ledger, and walks the log at a low rate to find damage before it becomes loss.
 //
-// It only reads. It judges nothing again, shares no counting code with the grid, and holds a bounded part of the sums in
-// memory: what does not fit goes to temporary files. It starts one goroutine, the scrubber's.
+// It only reads. It judges nothing again, shares no counting code with the grid, and its memory does not grow with the
+// number of events or cells: cells are compared by fingerprints, and where they are wanted one by one, what does not fit
+// goes to temporary files. A walk starts a goroutine for each segment that is read ahead, and waits for it.
 package verify
 
 import (
@@ -51,6 +52,7 @@ type Options struct {
 	MaxCells       int                             // sums held in memory; 300,000 by default
 	BytesPerSecond int64                           // of the log that are read; 0: as fast as it goes
 	Share          float64                         // of the time, for working; 0: all of it
+	Busy           func() bool                     // whether the two limits hold at the moment; nil: they do
 	Progress       func(Progress)
 }
 
@@ -190,7 +192,7 @@ func newRun(opt Options) *run {
 		opt: opt, res: &Result{Findings: []Finding{}}, failed: map[string]int64{}, details: map[string]string{},
 		sums: newSums(opt.Scratch, opt.MaxCells),
 		rows: map[group]*print128{}, at: map[int]ledger.Position{}, secret: newSecret(), prints: newPrints(),
-		pace: newPace(opt.BytesPerSecond, opt.Share), seed: rand.Uint64(),
+		pace: newPace(&opt), seed: rand.Uint64(),
 	}
 }
 

@@ -35,10 +35,22 @@ type walker struct {
 	each     func(b *batch) error
 	bad      func(check string, first, last uint64, err error)
 	segments int64
+
+	list  []archive.Segment // of the lane, as last listed
+	ahead *reading          // of the next segment; nil: none
+}
+
+// reading is a segment on its way into memory.
+type reading struct {
+	segment archive.Segment
+	done    chan struct{} // closed when the rest is there
+	batches []archive.Batch
+	err     error
 }
 
 // walk yields the batches from..until.
 func (w *walker) walk(ctx context.Context, from, until uint64) error {
+	defer w.drop()
 	next := journal.Behind(w.lane.Gaps, from)
 	for next <= until {
 		s, ok, err := w.segment(next)
@@ -60,22 +72,62 @@ func (w *walker) walk(ctx context.Context, from, until uint64) error {
 
 // segment returns the segment that holds seq.
 func (w *walker) segment(seq uint64) (archive.Segment, bool, error) {
-	segments, err := w.archive.Segments(w.lane.Number)
-	if err != nil {
+	if s, ok := w.listed(seq); ok {
+		return s, true, nil
+	}
+	var err error
+	if w.list, err = w.archive.Segments(w.lane.Number); err != nil {
 		return archive.Segment{}, false, err
 	}
-	for _, s := range segments {
+	s, ok := w.listed(seq)
+	return s, ok, nil
+}
+
+func (w *walker) listed(seq uint64) (archive.Segment, bool) {
+	for _, s := range w.list {
 		if s.First <= seq && seq <= s.Last {
-			return s, true, nil
+			return s, true
 		}
 	}
-	return archive.Segment{}, false, nil
+	return archive.Segment{}, false
+}
+
+// load returns a segment's batches, and begins to read the next one while they are worked on, if that disturbs nobody.
+func (w *walker) load(s archive.Segment, until uint64) ([]archive.Batch, error) {
+	l := w.ahead
+	w.ahead = nil
+	if l == nil || l.segment != s {
+		l = w.begin(s)
+	}
+	<-l.done
+	if next, ok := w.listed(s.Last + 1); ok && s.Last < until && w.pace.free() {
+		w.ahead = w.begin(next)
+	}
+	return l.batches, l.err
+}
+
+// begin reads one segment.
+func (w *walker) begin(s archive.Segment) *reading {
+	l := &reading{segment: s, done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		l.batches, l.err = readSegment(w.archive, s)
+	}()
+	return l
+}
+
+// drop waits for what is still being read.
+func (w *walker) drop() {
+	if w.ahead != nil {
+		<-w.ahead.done
+		w.ahead = nil
+	}
 }
 
 // fromArchive yields the batches of one segment and returns the sequence behind it. Where the journal still holds them
 // too, both must agree.
 func (w *walker) fromArchive(ctx context.Context, s archive.Segment, from, until uint64) (uint64, error) {
-	batches, err := readSegment(w.archive, s)
+	batches, err := w.load(s, until)
 	if err != nil {
 		w.bad(checkArchive, from, min(s.Last, until), err)
 		return s.Last + 1, nil
