@@ -20,14 +20,13 @@ const (
 	extentBuckets = 256
 )
 
-// A part is laid out anew when it is nine tenths full, with room for its live entries to be seven tenths: it then has
-// an eighth to a tenth of a line for each, and a look-up reads little more than one line.
+// A part is laid out anew when 86 of 100 places are taken, so that its live entries take 64.
 const (
-	fillNumerator, fillDenominator = 9, 10
-	laidNumerator, laidDenominator = 72, 100
+	fillPercent = 86
+	laidPercent = 64
 )
 
-// swept is what a place holds whose entry is forgotten: it matches nothing and is taken by the next claim.
+// swept is what a place holds whose entry is forgotten: it matches nothing and goes when its part is laid out anew.
 const swept = 1 << genBits
 
 type bucket [bucketEntries]uint64
@@ -51,81 +50,118 @@ func (p *part) home(rest uint64) uint32 { return uint32((rest & 0xffffffff) * ui
 
 func (p *part) bucket(i uint32) *bucket { return &p.extents[i/extentBuckets][i%extentBuckets] }
 
+// after is where a hash is looked for when bucket i is full: next to its home it would crowd together with those of the
+// neighbours, so it goes elsewhere first, and from there on along the buckets.
+func (p *part) after(i uint32, rest uint64, step int) uint32 {
+	if step == 0 {
+		return uint32((rest * 0x9e3779b97f4a7c15 >> 32) * uint64(p.buckets) >> 32)
+	}
+	if i++; i == p.buckets {
+		return 0
+	}
+	return i
+}
+
 // touch reads the line where a look-up begins. Many of these wait for memory together.
 func (p *part) touch(rest uint64) uint64 {
 	if p.buckets == 0 {
 		return 0
 	}
-	return p.bucket(p.home(rest))[0]
+	return p.bucket(p.home(rest))[bucketEntries-1]
 }
 
-// find says whether the hash is there and remembered.
-func (p *part) find(rest uint64, live liveRange) bool {
+// touchNext reads the line where a look-up goes on.
+func (p *part) touchNext(rest uint64) uint64 {
+	if p.touch(rest) == 0 {
+		return 0
+	}
+	return p.bucket(p.after(0, rest, 0))[0]
+}
+
+// find says whether the hash is there and remembered. If it is not, vacant is the place where it belongs.
+func (p *part) find(rest uint64, live liveRange) (vacant *uint64, seen bool) {
 	if p.buckets == 0 {
-		return false
+		return nil, false
 	}
-	for i := p.home(rest); ; {
+	want := rest << genBits
+	for i, step := p.home(rest), 0; ; step++ {
 		b := p.bucket(i)
-		for _, w := range b {
-			if w>>genBits == rest && live.has(w) {
-				return true
+		for j := range b {
+			w := b[j]
+			if w^want <= genMask && live.has(w) {
+				return nil, true
+			}
+			if w == 0 { // an entry only goes elsewhere when its own bucket is full
+				return &b[j], false
 			}
 		}
-		if b[bucketEntries-1] == 0 { // an entry only goes on to the next bucket when its own is full
-			return false
-		}
-		if i++; i == p.buckets {
-			i = 0
-		}
+		i = p.after(i, rest, step)
 	}
 }
 
-// insert takes the first bucket that has an empty place or a forgotten entry.
-func (p *part) insert(rest, gen uint64, live liveRange, t *tables) {
-	if p.used >= p.limit {
-		p.layOut(live, t)
+// place puts an entry where find will look for it.
+func (p *part) place(entry uint64) {
+	rest := entry >> genBits
+	for i, step := p.home(rest), 0; ; step++ {
+		b := p.bucket(i)
+		if b[bucketEntries-1] == 0 {
+			p.used++
+			b[b.taken()] = entry
+			return
+		}
+		i = p.after(i, rest, step)
 	}
-	p.place(rest<<genBits|gen, live)
 }
 
-func (p *part) place(entry uint64, live liveRange) {
-	for i := p.home(entry >> genBits); ; {
-		b := p.bucket(i)
-		full := b[bucketEntries-1] != 0
-		for j, w := range b {
-			if w == 0 || full && !live.has(w) {
-				if w == 0 {
-					p.used++
-				}
-				b[j] = entry
-				return
-			}
-		}
-		if i++; i == p.buckets {
-			i = 0
+// taken returns how many places of a bucket are taken: they fill from the first.
+func (b *bucket) taken() int {
+	for j, w := range b {
+		if w == 0 {
+			return j
 		}
 	}
+	return bucketEntries
 }
 
 // layOut drops what is forgotten and makes room for a quarter more than what is left.
 func (p *part) layOut(live liveRange, t *tables) {
-	keep := t.scratch[:0]
+	keep, strays := t.scratch[:0], t.strays[:0]
 	for i := range p.buckets {
 		b := p.bucket(i)
 		for _, w := range b {
-			if w != 0 && live.has(w) {
+			if w == 0 {
+				break
+			}
+			switch {
+			case !live.has(w):
+			case p.home(w>>genBits) == i:
 				keep = append(keep, w)
+			default:
+				strays = append(strays, w)
 			}
 		}
 		*b = bucket{}
 	}
-	t.scratch = keep
-	want := uint32(len(keep)*laidDenominator/(bucketEntries*laidNumerator)) + 1
+	t.scratch, t.strays = keep, strays
+	want := uint32((len(keep)+len(strays))*100/(bucketEntries*laidPercent)) + 1
 	p.resize(max(p.buckets, want), t)
 	p.used = 0
-	for _, w := range keep {
-		p.place(w, live)
+	t.filled = append(t.filled[:0], make([]uint8, p.buckets)...)
+	for _, w := range keep { // nearly in the order of their homes
+		i := p.home(w >> genBits)
+		at := t.filled[i]
+		if at == bucketEntries {
+			strays = append(strays, w)
+			continue
+		}
+		p.bucket(i)[at] = w
+		t.filled[i]++
 	}
+	p.used = len(keep) - (len(strays) - len(t.strays))
+	for _, w := range strays {
+		p.place(w)
+	}
+	t.strays = strays
 }
 
 // resize gives the part n buckets, which is not less than it has.
@@ -134,7 +170,7 @@ func (p *part) resize(n uint32, t *tables) {
 		p.extents = append(p.extents, t.extent())
 	}
 	p.buckets = n
-	p.limit = int(n) * bucketEntries * fillNumerator / fillDenominator
+	p.limit = int(n) * bucketEntries * fillPercent / 100
 }
 
 // sweep marks what is forgotten, so that its generation's number may be used again.
@@ -155,6 +191,11 @@ type tables struct {
 	arena   *offheap.Arena
 	extents int
 	scratch []uint64 // what a part holds while it is laid out anew
+	strays  []uint64 // and which of it did not stand, or does not fit, in its home
+	filled  []uint8  // how many places of its buckets are taken meanwhile
+
+	vacant    *uint64 // where vacantFor belongs, which was looked up last; nil: not known
+	vacantFor uint64
 }
 
 func newTables() tables { return tables{arena: offheap.New()} }
@@ -169,17 +210,33 @@ func (t *tables) extent() *extent {
 // them want to be laid out anew at once.
 func firstBuckets(number int) uint32 { return uint32(64 + number*16/parts) }
 
+// find is part.find, and remembers where the hash belongs until it is claimed.
+func (t *tables) find(hash uint64, live liveRange) (seen bool) {
+	number, rest := locate(hash)
+	t.vacantFor = hash
+	t.vacant, seen = t.parts[number].find(rest, live)
+	return seen
+}
+
 func (t *tables) insert(hash, gen uint64, live liveRange) {
 	number, rest := locate(hash)
 	p := &t.parts[number]
-	if p.buckets == 0 {
+	switch {
+	case p.buckets == 0:
 		p.resize(firstBuckets(number), t)
+	case p.used >= p.limit:
+		p.layOut(live, t)
+	case t.vacant != nil && t.vacantFor == hash && *t.vacant == 0:
+		*t.vacant = rest<<genBits | gen
+		p.used++
+		return
 	}
-	p.insert(rest, gen, live, t)
+	p.place(rest<<genBits | gen)
+	t.vacant = nil // it may have been laid out anew
 }
 
 func (t *tables) bytes() int64 {
-	return int64(t.extents)*int64(unsafe.Sizeof(extent{})) + int64(8*cap(t.scratch))
+	return int64(t.extents)*int64(unsafe.Sizeof(extent{})) + int64(8*cap(t.scratch)+8*cap(t.strays))
 }
 
 // liveRange tells which generations are remembered, by the codes that entries carry: the newest and so many before it.

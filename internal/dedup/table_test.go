@@ -35,7 +35,8 @@ func TestWindowKeepsEveryHashWhileItGrows(t *testing.T) {
 			t.Fatalf("%x is forgotten", h)
 		}
 	}
-	if s := w.Stats(); s.Hashes != len(claimed) || float64(w.tab.bytes()) > 13*float64(s.Hashes) {
+	// The last extent of each part is half empty, which counts less in a larger window.
+	if s := w.Stats(); s.Hashes != len(claimed) || float64(w.tab.bytes()) > 15*float64(s.Hashes) {
 		t.Fatalf("%d hashes, %d claimed, %d bytes of tables", s.Hashes, len(claimed), w.tab.bytes())
 	}
 }

@@ -83,14 +83,17 @@ func (w *Window) Touch(hashes []uint64) (sum uint64) {
 		number, rest := locate(h)
 		sum += w.tab.parts[number].touch(rest)
 	}
+	for _, h := range hashes {
+		number, rest := locate(h)
+		sum += w.tab.parts[number].touchNext(rest)
+	}
 	runtime.KeepAlive(w)
 	return sum
 }
 
 // Seen says whether hash was claimed within the window.
 func (w *Window) Seen(hash uint64) bool {
-	number, rest := locate(hash)
-	seen := w.tab.parts[number].find(rest, w.age)
+	seen := w.tab.find(hash, w.age)
 	runtime.KeepAlive(w)
 	return seen
 }
