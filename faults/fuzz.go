@@ -61,6 +61,7 @@ func runFuzz(ctx context.Context, b *bench, r *result) error {
 				r.N++
 				r.Done[t.part()] += seconds
 				r.Parts[t.part()] = execs(out)
+				b.say("  %s: %d s, %d inputs", t.part(), seconds, execs(out))
 			}
 		})
 	}
@@ -79,7 +80,9 @@ func (t fuzzTarget) run(ctx context.Context, seconds int) (string, error) {
 type fuzzTarget struct{ pkg, name string }
 
 // part names the target: two packages have one of the same name.
-func (t fuzzTarget) part() string { return filepath.Base(t.pkg) + "." + strings.TrimPrefix(t.name, "Fuzz") }
+func (t fuzzTarget) part() string {
+	return filepath.Base(t.pkg) + "." + strings.TrimPrefix(t.name, "Fuzz")
+}
 
 // fuzzTargets reads the sources: to ask the test binaries would mean to link every one of them.
 func fuzzTargets() ([]fuzzTarget, error) {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -149,30 +148,6 @@ func (p *process) probe(ctx context.Context, path string) error {
 		return fmt.Errorf("%s: %s: %s", path, resp.Status, body)
 	}
 	return nil
-}
-
-// metric reads one number from /metrics; 0 when it is not there yet.
-func (p *process) metric(ctx context.Context, name string) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	body, err := io.ReadAll(resp.Body)
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return 0, err
-	}
-	for line := range strings.SplitSeq(string(body), "\n") {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			return strconv.ParseFloat(rest, 64)
-		}
-	}
-	return 0, nil
 }
 
 // pid is that of the program itself: a tracer runs apart and is not in between.
