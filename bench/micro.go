@@ -139,7 +139,7 @@ func microEvents() []event.Event {
 	past := make([]past, microRows)
 	for i := range out {
 		past[i] = t.draw()
-		copy(past[i].id[:], t.prefix[:])
+		past[i].id = t.id
 		past[i].id[15], past[i].id[14], past[i].id[13] = byte(i), byte(i>>8), byte(i>>16)
 		out[i] = event.Event{
 			Space: event.Foreign, Foreign: past[i].id[:], Type: event.Type(past[i].kind + 1), Time: 1_700_000_000_000, Tenant: 1, Advertiser: 1,

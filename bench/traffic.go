@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"strconv"
 	"unsafe"
 
@@ -36,8 +37,14 @@ const (
 	conversion
 )
 
-// zipfBits is the size of the table that campaigns are drawn from: as many entries as a campaign is likely.
-const zipfBits = 18
+// zipfBits is the size of the table that campaigns are drawn from: as many entries as a campaign is likely. A few
+// thousand campaigns are told apart by one that fits into a core's cache.
+func zipfBits(n int) int {
+	if n <= 4096 {
+		return 16
+	}
+	return 18
+}
 
 // zipfTable spreads n indices over a table by a Zipf distribution with exponent 1.1, so that a draw is one look-up.
 func zipfTable(n int) []uint32 {
@@ -47,7 +54,7 @@ func zipfTable(n int) []uint32 {
 		weights[i] = math.Pow(float64(i+1), -1.1)
 		total += weights[i]
 	}
-	table := make([]uint32, 1<<zipfBits)
+	table := make([]uint32, 1<<zipfBits(n))
 	at, sum := 0, weights[0]/total
 	for i := range table {
 		for at < n-1 && float64(i) >= sum*float64(len(table)) {
@@ -66,8 +73,10 @@ type traffic struct {
 	pairs   uint32
 	dup     uint64 // share of repeats in 2^16
 	ids     bool   // the sender names the events; otherwise the door does
+	wide    int    // bits beyond 16 of the index into zipf
 	state   uint64
-	prefix  [7]byte
+	id      [16]byte // of the last event: a prefix, and a number in characters of the alphabet
+	digits  [9]uint8
 	counter uint64
 	arena   []byte // ids of the batch that is being built
 	recent  [256]past
@@ -90,12 +99,15 @@ const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
 func newTraffic(n *names, zipf []uint32, pairs int, dup float64, ids bool) *traffic {
 	t := &traffic{names: n, zipf: zipf, pairs: uint32(pairs), dup: uint64(dup * (1 << 16)), ids: ids, sent: &sent{}}
+	t.wide = bits.Len(uint(len(zipf))) - 1 - 16
 	var seed [16]byte
 	_, _ = rand.Read(seed[:]) // never fails
 	t.state = binary.LittleEndian.Uint64(seed[:]) | 1
 	x := binary.LittleEndian.Uint64(seed[8:])
-	for i := range t.prefix {
-		t.prefix[i] = alphabet[x>>(5*i)&31]
+	for i := range t.id {
+		if t.id[i] = alphabet[0]; i < len(t.id)-len(t.digits) {
+			t.id[i] = alphabet[x>>(5*i)&31]
+		}
 	}
 	return t
 }
@@ -111,7 +123,7 @@ func (t *traffic) random() uint64 {
 // draw makes the next event of the mix.
 func (t *traffic) draw() past {
 	r := t.random()
-	campaign := t.zipf[r>>(64-zipfBits)]
+	campaign := t.zipf[r>>48<<t.wide|r>>32&(1<<t.wide-1)]
 	// A campaign is promoted by some of the affiliates: spread by a stride, each affiliate has its share of campaigns.
 	affiliate := (campaign*97 + uint32(r&0xffff)*t.pairs>>16*61) % uint32(len(t.names.affiliates))
 	p := past{campaign: campaign, affiliate: affiliate}
@@ -136,10 +148,14 @@ func (t *traffic) next() past {
 	}
 	p := t.draw()
 	t.counter++
-	copy(p.id[:], t.prefix[:])
-	for i, c := 15, t.counter; i >= len(t.prefix); i, c = i-1, c>>5 {
-		p.id[i] = alphabet[c&31]
+	for i := len(t.digits) - 1; i >= 0; i-- { // one more
+		d := (t.digits[i] + 1) & 31
+		t.digits[i], t.id[len(t.id)-len(t.digits)+i] = d, alphabet[d]
+		if d != 0 {
+			break
+		}
 	}
+	p.id = t.id
 	if t.dup > 0 {
 		t.recent[(t.counter-1)%uint64(len(t.recent))] = p
 		t.kept = int(min(t.counter, uint64(len(t.recent))))

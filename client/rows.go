@@ -31,14 +31,34 @@ type Rows struct {
 type rowColumn struct {
 	field   Field
 	words   []string
-	place   []uint32 // of a word in this batch's dictionary
-	stamp   []uint32 // the batch in which place was set
+	placed  []placed // by word
 	lengths []byte   // uvarints
 	bytes   []byte
 	entries int
-	empty   int // number plus one of the empty entry, which rows without a value have; 0: none yet
-	index   []uint64
-	set     bool // in the present row
+	empty   int      // number plus one of the empty entry, which rows without a value have; 0: none yet
+	rows    int      // that have an entry
+	ragged  bool     // the rows are not simply the entries in their order
+	index   []uint64 // entry of each row, if ragged
+	set     bool     // in the present row
+}
+
+// placed is where a word stands in the dictionary of a batch.
+type placed struct{ batch, place uint32 }
+
+// put gives the next row the entry at place.
+func (c *rowColumn) put(place uint64) {
+	if !c.ragged {
+		if place == uint64(c.rows) {
+			c.rows++
+			return
+		}
+		c.ragged = true
+		for i := range c.rows {
+			c.index = append(c.index, uint64(i))
+		}
+	}
+	c.rows++
+	c.index = append(c.index, place)
 }
 
 // NewRows returns an empty batch with the given columns: text fields, each once, in the order of their numbers.
@@ -46,7 +66,7 @@ func NewRows(columns ...Column) *Rows {
 	r := &Rows{batch: 1}
 	for _, c := range columns {
 		r.columns = append(r.columns, rowColumn{
-			field: c.Field, words: c.Words, place: make([]uint32, len(c.Words)), stamp: make([]uint32, len(c.Words)),
+			field: c.Field, words: c.Words, placed: make([]placed, len(c.Words)),
 		})
 	}
 	return r
@@ -55,12 +75,13 @@ func NewRows(columns ...Column) *Rows {
 // Word sets a column of the present row to the word at a place of the column's list.
 func (r *Rows) Word(column, word int) {
 	c := &r.columns[column]
-	if c.stamp[word] != r.batch {
-		c.place[word] = uint32(r.entry(c, len(c.words[word])))
-		c.stamp[word] = r.batch
-		c.bytes = append(c.bytes, c.words[word]...)
+	at := &c.placed[word]
+	if at.batch != r.batch {
+		text := c.words[word]
+		*at = placed{r.batch, uint32(r.entry(c, len(text)))}
+		c.bytes = append(c.bytes, text...)
 	}
-	c.index = append(c.index, uint64(c.place[word]))
+	c.put(uint64(at.place))
 	c.set = true
 }
 
@@ -70,7 +91,7 @@ func (r *Rows) Text(column int, text []byte) {
 		return
 	}
 	c := &r.columns[column]
-	c.index = append(c.index, uint64(r.entry(c, len(text))))
+	c.put(uint64(r.entry(c, len(text))))
 	c.bytes = append(c.bytes, text...)
 	c.set = true
 }
@@ -82,7 +103,11 @@ func (r *Rows) entry(c *rowColumn, n int) int {
 			r.none(c)
 		}
 	}
-	c.lengths = binary.AppendUvarint(c.lengths, uint64(n))
+	if n < 1<<7 {
+		c.lengths = append(c.lengths, byte(n))
+	} else {
+		c.lengths = binary.AppendUvarint(c.lengths, uint64(n))
+	}
 	c.entries++
 	r.size += n + 2
 	return c.entries - 1
@@ -95,7 +120,7 @@ func (r *Rows) none(c *rowColumn) {
 		c.entries++
 		c.empty = c.entries
 	}
-	c.index = append(c.index, uint64(c.empty-1))
+	c.put(uint64(c.empty - 1))
 }
 
 // Amount sets the money of the present row.
@@ -150,15 +175,15 @@ func (r *Rows) Reset() {
 	for i := range r.columns {
 		c := &r.columns[i]
 		c.lengths, c.bytes, c.index = c.lengths[:0], c.bytes[:0], c.index[:0]
-		c.entries, c.empty, c.set = 0, 0, false
+		c.entries, c.empty, c.rows, c.ragged, c.set = 0, 0, 0, false, false
 	}
 	for i := range r.ints {
 		r.ints[i] = r.ints[i][:0]
 	}
 	r.rows, r.size = 0, 0
-	if r.batch++; r.batch == 0 { // a stamp of four billion batches ago would look like one of this batch
+	if r.batch++; r.batch == 0 { // a place of four billion batches ago would look like one of this batch
 		for i := range r.columns {
-			clear(r.columns[i].stamp)
+			clear(r.columns[i].placed)
 		}
 		r.batch = 1
 	}
@@ -181,7 +206,7 @@ func (r *Rows) Encode(dst []byte) []byte {
 		dst = append(append(dst, c.lengths...), c.bytes...)
 		switch {
 		case c.entries == 1:
-		case c.entries == r.rows && c.plain():
+		case !c.ragged:
 			dst = append(dst, 1)
 		default:
 			dst = columnar.AppendUints(append(dst, 0), c.index)
@@ -199,14 +224,4 @@ func (r *Rows) Encode(dst []byte) []byte {
 		dst = columnar.AppendUints(append(dst, byte(FieldTime)+byte(i)), *col)
 	}
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli()))
-}
-
-// plain says that the rows have the entries in their order.
-func (c *rowColumn) plain() bool {
-	for i, at := range c.index {
-		if at != uint64(i) {
-			return false
-		}
-	}
-	return true
 }
