@@ -91,6 +91,9 @@ func (d *Details) Clone() *Details {
 
 // Cells spells out the minute cells.
 func (d *Details) Cells() []ledger.Cell {
+	if d.plain() {
+		return d.AppendCells(nil)
+	}
 	var t Table[cellKey]
 	t.Reserve(d.Len())
 	for i := range d.table.rows {
@@ -98,6 +101,16 @@ func (d *Details) Cells() []ledger.Cell {
 		t.Add(cellKey(k.Cell), d.table.rows[i].sum)
 	}
 	return spell(&t)
+}
+
+// plain says whether every detail is a cell of its own: no event has a country, a device or a sub1, or has moved.
+func (d *Details) plain() bool {
+	for i := range d.table.rows {
+		if k := &d.table.rows[i].key; !k.plain() || k.moved() {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendCells appends a minute cell for each detail, without adding up those that have one key: that is cheap, and who
@@ -116,11 +129,11 @@ func (d *Details) AppendCells(dst []ledger.Cell) []ledger.Cell {
 func (d *Details) Moved() []ledger.Cell {
 	var t Table[cellKey]
 	for i := range d.table.rows {
-		k := d.table.rows[i].key.unpack()
-		from := k.Cell.Bucket - k.Cell.Bucket%Quarter
-		if from == k.Quarter {
+		if !d.table.rows[i].key.moved() {
 			continue
 		}
+		k := d.table.rows[i].key.unpack()
+		from := k.Cell.Bucket - k.Cell.Bucket%Quarter
 		v := d.table.rows[i].sum
 		k.Cell.Bucket = k.Quarter
 		t.Add(cellKey(k.Cell), v)
@@ -145,6 +158,9 @@ const otherNumber = ^uint32(0)
 func (d *Details) Rollups() []ledger.RollupCell {
 	var t Table[rollupKey]
 	for i := range d.table.rows {
+		if d.table.rows[i].key.plain() && d.others[i] == 0 {
+			continue
+		}
 		k := d.table.rows[i].key.unpack()
 		r := rollupKey{cell: cellKey(k.Cell)}
 		r.cell.Bucket -= r.cell.Bucket % Quarter

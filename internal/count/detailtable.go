@@ -37,6 +37,15 @@ func (p *Key) is(k *Key) bool {
 	return p[0] == k[0] && p[1] == k[1] && p[2] == k[2] && p[3] == k[3] && p[4] == k[4] && p[5] == k[5]
 }
 
+// plain says whether there is neither a country nor a device nor a sub1.
+func (p *Key) plain() bool { return p[5] == 0 && uint8(p[3]) == 0 && uint32(p[4]) == 0 }
+
+// moved says whether the event's own time lies in another quarter of an hour than its bucket.
+func (p *Key) moved() bool {
+	bucket := int32(p[0] >> 32)
+	return bucket-bucket%Quarter != int32(p[4]>>32)
+}
+
 func (p *Key) unpack() Detail {
 	return Detail{
 		Cell: ledger.Key{

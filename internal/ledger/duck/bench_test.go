@@ -2,6 +2,7 @@ package duck
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 
 	"milliard/internal/event"
@@ -20,6 +21,8 @@ func BenchmarkFlush(b *testing.B) {
 			l := openTest(b)
 			epoch, at := acquire(b, l, 0)
 			g.Epoch = epoch
+			var before, after syscall.Rusage
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
 			for b.Loop() {
 				g.From, g.To = at, ledgertest.Next(at, 1, at.LogTime+1000)
 				if err := l.Flush(b.Context(), &g); err != nil {
@@ -27,6 +30,9 @@ func BenchmarkFlush(b *testing.B) {
 				}
 				at = g.To
 			}
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+			cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+			b.ReportMetric(float64(cpu)/float64(b.N*rows), "cpu-ns/row")
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/row")
 		})
 	}
