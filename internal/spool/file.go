@@ -186,3 +186,13 @@ func Scan(disk Disk, dir string) ([]*File, error) {
 	}
 	return out, nil
 }
+
+// Mend returns the bytes of a file that holds the whole frames of a damaged one, under its incarnation.
+func Mend(path string, b []byte) []byte {
+	f := Parse(path, b)
+	out := appendHead(nil, f.Lane, f.Incarnation, 0)
+	for _, fr := range f.Frames {
+		out = append(out, b[fr.At:fr.At+int64(fr.Bytes)]...)
+	}
+	return out
+}

@@ -34,6 +34,8 @@ type Source struct {
 	Archive *archive.Archive
 	Program string
 	Now     func() time.Time
+	// HoldSpool keeps the files of the click spool where they are until release is called. nil: nobody removes any.
+	HoldSpool func() (release func())
 }
 
 // LedgerCopier copies the ledger as of one moment.
@@ -49,6 +51,9 @@ func Backup(ctx context.Context, src *Source, to string, withKey bool, say func(
 		return nil, fmt.Errorf("backup: %w", err)
 	}
 	m := &Manifest{Install: src.Dir.Install.ID, Created: src.Now().UTC(), Program: src.Program, MasterKey: withKey}
+	if src.HoldSpool != nil {
+		defer src.HoldSpool()()
+	}
 	var at map[int]ledger.Position
 	steps := []struct {
 		name string
@@ -60,6 +65,7 @@ func Backup(ctx context.Context, src *Source, to string, withKey bool, say func(
 			return err
 		}},
 		{"journal", func() error { return copyStreams(ctx, src, to, at, m) }},
+		{"spool", func() error { return copySpool(ctx, src, to) }},
 		{"archive", func() error { return copyArchive(ctx, src, to, m) }},
 		{"identity", func() error { return copyIdentity(src.Dir, to, withKey) }},
 		{"manifest", func() error { return m.write(ctx, to) }},

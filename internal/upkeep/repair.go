@@ -53,6 +53,7 @@ const (
 	rebuildJournal = "rebuild_journal"
 	rebuildLedger  = "rebuild_ledger"
 	releaseLane    = "release_lane"
+	repairSpool    = "repair_spool"
 )
 
 // laneRepair is what is known of one lane.
@@ -86,6 +87,9 @@ func (d *Dir) PlanRepair(ctx context.Context, backup string) (*Plan, error) {
 		if err := p.lane(ctx, n, backup); err != nil {
 			return nil, fmt.Errorf("lane %d: %w", n, err)
 		}
+		if err := p.spool(n); err != nil {
+			return nil, fmt.Errorf("spool of lane %d: %w", n, err)
+		}
 	}
 	if err := p.planLedger(ctx); err != nil {
 		return nil, err
@@ -95,7 +99,7 @@ func (d *Dir) PlanRepair(ctx context.Context, backup string) (*Plan, error) {
 }
 
 func rank(kind string) int {
-	return slices.Index([]string{restoreSegment, removeImage, acknowledge, rebuildJournal, rebuildLedger, releaseLane}, kind)
+	return slices.Index([]string{restoreSegment, removeImage, acknowledge, rebuildJournal, rebuildLedger, repairSpool, releaseLane}, kind)
 }
 
 func (p *Plan) do(a Action, format string, args ...any) {
@@ -397,7 +401,7 @@ func (p *Plan) planLedger(ctx context.Context) error {
 			return err
 		}
 		for _, f := range res.Findings {
-			if f.Check != "images" && p.ledger == nil {
+			if f.Check != "images" && f.Check != checkSpool && p.ledger == nil {
 				p.ledger = fmt.Errorf("it is not what the log says: %s", f.Text)
 			}
 		}

@@ -71,6 +71,14 @@ func (p *Plan) Repair(ctx context.Context, by Audit, say func(what string)) (*ve
 			}
 		}
 	}
+	for _, a := range p.Actions {
+		if a.Kind == repairSpool {
+			say(a.Text)
+			if err := p.mendSpool(&a); err != nil {
+				return nil, fmt.Errorf("repair: %s: %w", a.Kind, err)
+			}
+		}
+	}
 	say("verify")
 	return p.dir.Verify(ctx, nil)
 }
@@ -114,13 +122,13 @@ func (p *Plan) replace(a *Action) error {
 func (p *Plan) acknowledge(by Audit) error {
 	r := p.dir.repairs
 	for _, a := range p.Actions {
-		if a.Kind == acknowledge {
+		if a.Kind == acknowledge || a.Kind == repairSpool && len(a.gap.Resume) > 0 {
 			r.Gaps = append(r.Gaps, Acknowledged{
 				Lane: a.Lane, Stream: p.lanes[a.Lane].id, At: by.Now().UTC(), Actor: by.Actor, Why: by.Why, Gap: a.gap,
 			})
 		}
 	}
-	if !p.has(acknowledge) {
+	if !p.has(acknowledge) && !p.has(repairSpool) {
 		return nil
 	}
 	return r.write(p.dir.Path)

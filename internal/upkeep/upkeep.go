@@ -202,6 +202,9 @@ func (d *Dir) Verify(ctx context.Context, progress func(verify.Progress)) (*veri
 		Lanes: d.lanes(func(lane int) uint64 { return at[lane].Seq }), Archive: d.Archive, Ledger: l, Control: d.Control,
 		Images: Images(d.Dir), Scratch: d.scratch, Progress: progress,
 	})
+	if err == nil {
+		err = d.verifySpool(res)
+	}
 	return res, errors.Join(err, l.Close())
 }
 
