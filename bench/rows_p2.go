@@ -16,6 +16,7 @@ import (
 // counters. It is run once, whole.
 func rowP2(ctx context.Context, h *harness) error {
 	took := &series{name: "P2 " + number(float64(h.opt.billion)) + " events with minted ids, until in SQL", unit: "min", less: true, once: true, goal: "10 min", floor: "20 min"}
+	check := &series{name: "P2 verify of these: archive and journal against every cell and row", unit: "s", less: true, once: true}
 	rss := &series{name: "P2 memory of the server, peak", unit: "GiB", less: true, once: true, goal: "4 GiB", floor: "6 GiB"}
 	disk := &series{name: "P2 disk, peak", unit: "GB", less: true, once: true, goal: "40 GB"}
 	if err := h.idle(ctx); err != nil {
@@ -47,13 +48,18 @@ func rowP2(ctx context.Context, h *harness) error {
 		for k, v := range srv.bytesPerEvent(x.Events) {
 			disk.put(k, v)
 		}
-		line, err := h.verify(ctx, srv)
+		before := srv.cpu()
+		line, seconds, err := h.verify(ctx, srv)
 		if err != nil {
 			return err
 		}
 		took.put("verify", line)
 		h.say("  %s", line)
-		return errors.Join(h.record(took), h.record(rss), h.record(disk), h.recordGrowth(w, srv.cpu()))
+		check.ours = []float64{seconds}
+		check.put("cpu_ns_per_event", float64((srv.cpu()-before).Nanoseconds())/float64(x.Events))
+		_, after := memoryOf(srv.pid())
+		check.put("memory_peak_gib", float64(after)/(1<<30))
+		return errors.Join(h.record(took), h.record(check), h.record(rss), h.record(disk), h.recordGrowth(w, srv.cpu()))
 	})
 	if err != nil || !h.opt.parts {
 		return err
@@ -91,22 +97,24 @@ func (h *harness) p2Parts(ctx context.Context, l load) error {
 	return h.record(s)
 }
 
-// verify runs the product's own check of log against counters, if the binary has it, and returns its last line.
-func (h *harness) verify(ctx context.Context, srv *subject) (string, error) {
+// verify runs the product's own check of log against counters, if the binary has it, and returns its last line and how
+// long it took.
+func (h *harness) verify(ctx context.Context, srv *subject) (line string, seconds float64, err error) {
 	help, err := exec.CommandContext(ctx, h.binary, "--help").Output()
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if !strings.Contains(string(help), "\n  verify") {
-		return "this binary has no command verify; totals were compared through SQL", nil
+		return "this binary has no command verify; totals were compared through SQL", 0, nil
 	}
 	began := time.Now()
 	out, err := output(ctx, h.binary, "verify", "--admin", srv.base)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
+	seconds = time.Since(began).Seconds()
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	return fmt.Sprintf("%s (%.0f s)", lines[len(lines)-1], time.Since(began).Seconds()), nil
+	return fmt.Sprintf("%s (%.0f s)", lines[len(lines)-1], seconds), seconds, nil
 }
 
 // watched is what a long run looked like while it went on.

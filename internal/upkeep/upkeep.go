@@ -142,9 +142,12 @@ func (d *Dir) Close(ctx context.Context) error {
 	return errors.Join(append(errs, d.Dir.Close())...)
 }
 
+// ledgerMemory is what the ledger's engine may use for reading tables in bounded stretches.
+const ledgerMemory = 512 << 20
+
 // ledger opens the ledger's file for reading.
 func (d *Dir) ledger(ctx context.Context) (*duck.Ledger, error) {
-	return duck.Open(ctx, duck.Options{Path: d.Join("ledger.duckdb"), ReadOnly: true, Log: d.log})
+	return duck.Open(ctx, duck.Options{Path: d.Join("ledger.duckdb"), ReadOnly: true, MemoryLimit: ledgerMemory, Log: d.log})
 }
 
 // lane returns a lane's settings for the grid.

@@ -19,7 +19,7 @@ type ledgerReader struct {
 	rolled map[int32]uint64 // lane → flush up to which its rollups are complete
 }
 
-// chunkRows is how many rows are asked for at a time, unless one minute or one stretch of sequences has more.
+// chunkRows is about how many rows are asked for at a time.
 const chunkRows = 200_000
 
 func (l *ledgerReader) all(ctx context.Context) error {
@@ -89,8 +89,9 @@ func (l *ledgerReader) watermarks(ctx context.Context) error {
 	}, "SELECT lane, rolled_flush FROM rollup_state")
 }
 
-// spans cuts a table into stretches of a column that have about chunkRows rows each.
-func (l *ledgerReader) spans(ctx context.Context, table, column string, unit int64, each func(first, last int64) error) error {
+// spans cuts a table into stretches of a column that have about chunkRows rows each, and yields the condition of each. A
+// unit that has many more is cut by the expression spread as well.
+func (l *ledgerReader) spans(ctx context.Context, table, column string, unit int64, spread string, each func(where string) error) error {
 	type span struct{ first, last, rows int64 }
 	var list []span
 	err := l.query(ctx, func(rows *sql.Rows) error {
@@ -110,11 +111,20 @@ func (l *ledgerReader) spans(ctx context.Context, table, column string, unit int
 		return fmt.Errorf("%s: %w", table, err)
 	}
 	for _, s := range list {
-		if err := each(s.first, s.last); err != nil {
-			return fmt.Errorf("%s: %w", table, err)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
+		where := fmt.Sprintf("%s BETWEEN %d AND %d", column, s.first, s.last)
+		parts := max(1, s.rows/(2*chunkRows))
+		for part := range parts {
+			some := where
+			if parts > 1 {
+				some += fmt.Sprintf(" AND %s %% %d = %d", spread, parts, part)
+			}
+			err := each(some)
+			if err == nil {
+				err = l.run.pace.wait(ctx, 0)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", table, err)
+			}
 		}
 	}
 	return nil
@@ -158,7 +168,7 @@ func (l *ledgerReader) table(ctx context.Context, name, extra string, each func(
 	if name != "cells" {
 		unit = quarter
 	}
-	return l.spans(ctx, name, "bucket", unit, func(first, last int64) error {
+	return l.spans(ctx, name, "bucket", unit, "hash(campaign, banner, affiliate)", func(where string) error {
 		var s scanned
 		err := l.columns(ctx, func(c *ledger.Columns) error {
 			for i := range c.N {
@@ -172,14 +182,11 @@ func (l *ledgerReader) table(ctx context.Context, name, extra string, each func(
 				each(&s)
 			}
 			return nil
-		}, "SELECT %s%s FROM %s WHERE bucket BETWEEN %d AND %d", cellColumns, extra, name, first, last)
+		}, "SELECT %s%s FROM %s WHERE %s", cellColumns, extra, name, where)
 		if err == nil {
 			err = l.side.settle()
 		}
-		if err != nil {
-			return err
-		}
-		return l.run.pace.wait(ctx, 0)
+		return err
 	})
 }
 
@@ -202,7 +209,7 @@ func (l *ledgerReader) dims(ctx context.Context) error {
 }
 
 func (l *ledgerReader) tallies(ctx context.Context) error {
-	return l.spans(ctx, "tallies", "minute", hour, func(first, last int64) error {
+	return l.spans(ctx, "tallies", "minute", hour, "tenant", func(where string) error {
 		return l.columns(ctx, func(c *ledger.Columns) error {
 			for i := range c.N {
 				k := cellKey{table: tableTallies, lane: int32(c.Col[0].Ints[i])}
@@ -211,42 +218,38 @@ func (l *ledgerReader) tallies(ctx context.Context) error {
 				l.side.tally(&k, c.Col[5].Ints[i])
 			}
 			return nil
-		}, "SELECT lane, minute, tenant, door, reason, n FROM tallies WHERE minute BETWEEN %d AND %d", first, last)
+		}, "SELECT lane, minute, tenant, door, reason, n FROM tallies WHERE %s", where)
 	})
 }
 
 func (l *ledgerReader) clicks(ctx context.Context) error { return l.prints(ctx, clicks, l.clickRows) }
 func (l *ledgerReader) sales(ctx context.Context) error  { return l.prints(ctx, sales, l.saleRows) }
 
-// rowReader yields the rows of a stretch of sequences, of every lane.
-type rowReader func(ctx context.Context, first, last int64, each func(lane int32, r *row)) error
+// rowReader yields the rows for which a condition holds, of every lane.
+type rowReader func(ctx context.Context, where string, each func(lane int32, r *row)) error
 
 func (l *ledgerReader) prints(ctx context.Context, t rowTable, read rowReader) error {
-	return l.spans(ctx, t.String(), "seq", groupSize, func(first, last int64) error {
+	return l.spans(ctx, t.String(), "seq", groupSize, "row_no", func(where string) error {
 		var at group
 		var to *print128
-		err := read(ctx, first, last, func(lane int32, r *row) {
+		return read(ctx, where, func(lane int32, r *row) {
 			if g := (group{t, lane, r.seq / groupSize}); to == nil || g != at {
 				at, to = g, l.run.group(t, lane, r.seq)
 			}
 			to.minus(r.hash(l.run.seed))
 		})
-		if err != nil {
-			return err
-		}
-		return l.run.pace.wait(ctx, 0)
 	})
 }
 
-func (l *ledgerReader) clickRows(ctx context.Context, first, last int64, each func(lane int32, r *row)) error {
+func (l *ledgerReader) clickRows(ctx context.Context, where string, each func(lane int32, r *row)) error {
 	return l.rowColumns(ctx, 9, 4, each, `SELECT lane, seq, row_no, time, received, tenant, campaign, banner, affiliate, class,
-		event_id, country, device, subs, %s FROM clicks WHERE seq BETWEEN %d AND %d`, clickColumns, first, last)
+		event_id, country, device, subs, %s FROM clicks WHERE %s`, clickColumns, where)
 }
 
-func (l *ledgerReader) saleRows(ctx context.Context, first, last int64, each func(lane int32, r *row)) error {
+func (l *ledgerReader) saleRows(ctx context.Context, where string, each func(lane int32, r *row)) error {
 	return l.rowColumns(ctx, 16, 3, each, `SELECT lane, seq, row_no, click_time, time, received, tenant, advertiser, campaign,
 		banner, affiliate, goal, class, revenue, payout, n, amount, event_id, order_id, subs, %s
-		FROM sales WHERE seq BETWEEN %d AND %d`, clickColumns, first, last)
+		FROM sales WHERE %s`, clickColumns, where)
 }
 
 // clickColumns is a click id that may not be there.
@@ -279,8 +282,8 @@ func (l *ledgerReader) rowsOf(ctx context.Context, g group) (map[[2]uint64][]str
 	if g.table == sales {
 		read = l.saleRows
 	}
-	first := int64(g.start * groupSize)
-	err := read(ctx, first, first+groupSize-1, func(lane int32, r *row) {
+	where := fmt.Sprintf("seq BETWEEN %d AND %d", g.start*groupSize, (g.start+1)*groupSize-1)
+	err := read(ctx, where, func(lane int32, r *row) {
 		if lane == g.lane {
 			at := [2]uint64{r.seq, uint64(r.no)}
 			out[at] = append(out[at], string(r.text))
