@@ -143,7 +143,7 @@ func fillMonth(ctx context.Context, path string, days int) (rows int64, err erro
 		table   string
 		minutes int64
 		events  int
-	}{{"cells_15m", 15, perQuarter}, {"cells_1h", 60, 4 * perQuarter}} {
+	}{{"cells_15m", 15, perQuarter}, {"cells_1h", 60, 4 * perQuarter}, {"cells_1d", 24 * 60, 96 * perQuarter}} {
 		for day := range days { // a day at a time, so that memory stays small
 			from := today - int64(days-day)*24*60
 			r, err := db.ExecContext(ctx, fmt.Sprintf(`INSERT INTO %s

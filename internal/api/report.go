@@ -147,7 +147,17 @@ func reportFormats() map[string]func(http.ResponseWriter, *report.Result) {
 			_, _ = w.Write(b.Bytes()) // the client has gone; there is nobody left to tell
 		}
 	}
-	jsonForm := func(w http.ResponseWriter, res *report.Result) { WriteJSON(w, http.StatusOK, res) }
+	jsonForm := func(w http.ResponseWriter, res *report.Result) {
+		b, err := res.AppendJSON(nil)
+		if err != nil {
+			WriteError(w, http.StatusInternalServerError, "internal", err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+		_, _ = w.Write(b) // the client has gone; there is nobody left to tell
+	}
 	return map[string]func(http.ResponseWriter, *report.Result){
 		"":      jsonForm,
 		"json":  jsonForm,

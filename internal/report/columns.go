@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/big"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -103,56 +104,168 @@ func (q *Query) parseOrder(words []string) error {
 
 func minuteTime(m int64, zone *time.Location) time.Time { return time.Unix(m*60, 0).In(zone) }
 
-// number returns a metric in millionths, rounded half to even where it needs rounding; nil when it divides by zero.
-func (l *line) number(m metric) *big.Int {
-	switch m {
-	case mImpressions:
-		return &l.impressions
-	case mClicks:
-		return &l.clicks
-	case mConversions:
-		return &l.conversions
-	case mEvents:
-		return new(big.Int).Mul(&l.events, big.NewInt(int64(event.One)))
-	case mN:
-		return &l.n
-	case mAmount:
-		return &l.amount
-	case mCTR:
-		return ratio(&l.clicks, microsScale, &l.impressions)
-	case mCR:
-		return ratio(&l.conversions, microsScale, &l.clicks)
-	case mEPC:
-		return ratio(&l.revenue, moneyScale, &l.clicks)
-	case mECPM:
-		return ratio(&l.revenue, moneyScale-3, &l.impressions)
-	case mRevenue:
-		return divHalfEven(&l.revenue, pow10(moneyScale-microsScale))
-	case mPayout:
-		return divHalfEven(&l.payout, pow10(moneyScale-microsScale))
-	case mProfit:
-		return divHalfEven(new(big.Int).Sub(&l.revenue, &l.payout), pow10(moneyScale-microsScale))
-	case notMetric, mCurrency:
-	}
-	return nil
+// amount is a number in millionths; big is set when it may not fit into the words, and null when there is none.
+type amount struct {
+	wide
+	big  *big.Int
+	null bool
 }
 
-// value writes one cell of the answer.
-func (m *merger) value(c column, l *line) Value {
+func amountOf(x *big.Int) amount { return amount{big: x, null: x == nil} }
+
+// number returns a metric in millionths, rounded half to even where it needs rounding; null when it divides by zero.
+func (l *line) number(m metric) amount {
+	switch m {
+	case mImpressions:
+		return amount{wide: l.impressions}
+	case mClicks:
+		return amount{wide: l.clicks}
+	case mConversions:
+		return amount{wide: l.conversions}
+	case mEvents:
+		if l.events.hi == 0 {
+			high, low := bits.Mul64(l.events.lo, uint64(event.One))
+			return amount{wide: wide{int64(high), low}}
+		}
+		return amountOf(new(big.Int).Mul(l.events.big(), big.NewInt(int64(event.One)))).words()
+	case mN:
+		return amount{wide: l.n}
+	case mAmount:
+		return amount{wide: l.amount}
+	case mCTR:
+		return wideRatio(l.clicks, l.impressions)
+	case mCR:
+		return wideRatio(l.conversions, l.clicks)
+	case mEPC:
+		return moneyRatio(l.revenue, moneyScale, l.clicks)
+	case mECPM:
+		return moneyRatio(l.revenue, moneyScale-3, l.impressions)
+	case mRevenue:
+		return rounded(l.revenue)
+	case mPayout:
+		return rounded(l.payout)
+	case mProfit:
+		if l.payout == nil {
+			return rounded(l.revenue)
+		}
+		return rounded(plusMoney(new(big.Int).Neg(l.payout), l.revenue))
+	case notMetric, mCurrency:
+	}
+	return amount{null: true}
+}
+
+// words puts a number into words if it fits.
+func (a amount) words() amount {
+	if !a.null && a.big != nil {
+		if w, err := wideOfBig(a.big); err == nil {
+			return amount{wide: w}
+		}
+	}
+	return a
+}
+
+// rounded writes money in millionths.
+func rounded(x *big.Int) amount {
+	if x == nil {
+		return amount{}
+	}
+	return amountOf(divHalfEven(x, pow10(moneyScale-microsScale))).words()
+}
+
+func moneyRatio(x *big.Int, scale int, by wide) amount {
+	switch {
+	case by == wide{}:
+		return amount{null: true}
+	case x == nil:
+		return amount{}
+	}
+	return amountOf(ratio(x, scale, by.big())).words()
+}
+
+// wideRatio divides two numbers of millionths and rounds half to even.
+func wideRatio(a, by wide) amount {
+	x, y := uint64(a.lo), uint64(by.lo)
+	switch {
+	case by == wide{}:
+		return amount{null: true}
+	case a == wide{}:
+		return amount{}
+	case a.hi == 0 && by.hi == 0 && x>>63 == 0 && y>>62 == 0:
+		high, low := bits.Mul64(x, uint64(event.One))
+		if high >= y {
+			break
+		}
+		q, r := bits.Div64(high, low, y)
+		if 2*r > y || 2*r == y && q&1 == 1 {
+			q++
+		}
+		return amount{wide: wide{0, q}}
+	}
+	return amountOf(ratio(a.big(), microsScale, by.big())).words()
+}
+
+// appendTo appends the number with at least so many decimals.
+func (a *amount) appendTo(b []byte, least int) []byte {
+	if a.big != nil {
+		return append(b, decimal(a.big, least)...)
+	}
+	return a.appendDecimal(b, least)
+}
+
+func (a *amount) compare(o *amount) int {
+	if a.big == nil && o.big == nil {
+		return cmp.Or(cmp.Compare(a.hi, o.hi), cmp.Compare(a.lo, o.lo))
+	}
+	return a.whole().Cmp(o.whole())
+}
+
+func (a *amount) whole() *big.Int {
+	if a.big != nil {
+		return a.big
+	}
+	return a.wide.big()
+}
+
+// row writes a line's values. Its numbers are parts of one text.
+func (m *merger) row(out []Value, columns []column, l *line) {
+	buf := m.buf[:0]
+	m.ends = m.ends[:0]
+	for i := range columns {
+		c := &columns[i]
+		switch {
+		case c.metric == notMetric || c.metric == mCurrency:
+			out[i] = m.text(c, l)
+		default:
+			x := l.number(c.metric)
+			switch {
+			case x.null:
+			case c.money:
+				out[i].Kind = money
+				buf = x.appendTo(buf, 2)
+			default:
+				out[i].Kind = number
+				buf = x.appendTo(buf, 0)
+			}
+		}
+		m.ends = append(m.ends, len(buf))
+	}
+	numbers, from := string(buf), 0
+	for i, end := range m.ends {
+		if end > from {
+			out[i].Text = numbers[from:end]
+		}
+		from = end
+	}
+	m.buf = buf
+}
+
+// text writes what is no number.
+func (m *merger) text(c *column, l *line) Value {
 	switch {
 	case c.metric == mCurrency:
 		return text(l.key.currency)
-	case c.metric != notMetric:
-		x := l.number(c.metric)
-		switch {
-		case x == nil:
-			return Value{}
-		case c.money:
-			return Value{money, decimal(x, 2)}
-		}
-		return Value{number, decimal(x, 0)}
 	case c.grain:
-		return text(label(m.q.grain, l.key.time, l.key.offset))
+		return text(m.label(l.key.time, l.key.offset))
 	case c.dim == Sub1:
 		return text(shownSub(l.key.value))
 	case c.dim.rollup() != 0:
@@ -161,15 +274,41 @@ func (m *merger) value(c column, l *line) Value {
 		}
 		return text(l.key.value)
 	}
-	key, name := m.entity(c.dim, l.key.ids[c.dim])
+	e := m.entity(c.dim, l.key.ids[c.dim])
 	if c.display {
-		return text(name)
+		return text(e.name)
 	}
-	return text(key)
+	return text(e.key)
 }
 
-// entity returns the key and the name of an id. An id that the catalog does not have is named as such.
-func (m *merger) entity(d Dim, id int64) (key, name string) {
+// label names a bucket of time, each once: lines share them.
+func (m *merger) label(n, offset int64) string {
+	s, ok := m.labels[[2]int64{n, offset}]
+	if !ok {
+		s = label(m.q.grain, n, offset)
+		m.labels[[2]int64{n, offset}] = s
+	}
+	return s
+}
+
+// entity is what an id is called.
+type entity struct{ key, name string }
+
+// entity returns the key and the name of an id, each looked up once.
+func (m *merger) entity(d Dim, id int64) entity {
+	e, ok := m.named[d][id]
+	if !ok {
+		if m.named[d] == nil {
+			m.named[d] = map[int64]entity{}
+		}
+		e.key, e.name = m.lookUp(d, id)
+		m.named[d][id] = e
+	}
+	return e
+}
+
+// lookUp finds an id in the catalog. One that the catalog does not have is named as such.
+func (m *merger) lookUp(d Dim, id int64) (key, name string) {
 	if id == 0 {
 		return None, None
 	}
@@ -219,20 +358,23 @@ func (m *merger) bannerKey(b *catalog.Banner) string {
 
 // sort orders lines by the query's columns. Nulls come last in either direction.
 func (m *merger) sort(lines []*line) {
+	width := len(m.q.order)
 	type keyed struct {
 		l    *line
 		vals []sortKey
 	}
 	all := make([]keyed, len(lines))
+	vals := make([]sortKey, width*len(lines))
+	known := make([]map[int64]sortKey, width)
 	for i, l := range lines {
-		all[i] = keyed{l, make([]sortKey, len(m.q.order))}
+		all[i] = keyed{l, vals[i*width : (i+1)*width]}
 		for j, o := range m.q.order {
-			all[i].vals[j] = m.sortKey(m.q.columns[o.column], l)
+			all[i].vals[j] = m.sortKey(&m.q.columns[o.column], l, &known[j])
 		}
 	}
 	slices.SortFunc(all, func(a, b keyed) int {
-		for j, o := range m.q.order {
-			if c := a.vals[j].compare(b.vals[j], o.desc); c != 0 {
+		for j := range m.q.order {
+			if c := a.vals[j].compare(&b.vals[j], m.q.order[j].desc); c != 0 {
 				return c
 			}
 		}
@@ -243,42 +385,71 @@ func (m *merger) sort(lines []*line) {
 	}
 }
 
-// sortKey is a number, or a text when num is nil; neither is null.
+// sortKey is a number, perhaps with a text, or a text, or null.
 type sortKey struct {
-	num  *big.Int
+	kind uint8 // nothing, aNumber, aText
+	num  amount
 	text string
 }
 
-func (m *merger) sortKey(c column, l *line) sortKey {
+const (
+	nothing uint8 = iota
+	aNumber
+	aText
+)
+
+// sortKey returns the key of one column. Those of ids are made once and kept in known.
+func (m *merger) sortKey(c *column, l *line, known *map[int64]sortKey) sortKey {
 	switch {
 	case c.metric != notMetric && c.metric != mCurrency:
-		return sortKey{num: l.number(c.metric)}
+		x := l.number(c.metric)
+		if x.null {
+			return sortKey{}
+		}
+		return sortKey{kind: aNumber, num: x}
 	case c.grain && m.q.grain.withinDay():
-		return sortKey{num: big.NewInt(l.key.time*m.q.grain.minutes() - l.key.offset)}
+		return sortKey{kind: aNumber, num: amount{wide: wideOf(l.key.time*m.q.grain.minutes() - l.key.offset)}}
 	case c.grain:
-		return sortKey{num: big.NewInt(l.key.time)}
+		return sortKey{kind: aNumber, num: amount{wide: wideOf(l.key.time)}}
+	case c.metric == mCurrency || c.dim.rollup() != 0:
+		return textKey(m.text(c, l).Text)
 	}
-	s := m.value(c, l).Text
-	if n, ok := new(big.Int).SetString(s, 10); ok && len(s) < 20 && s[0] != '+' {
-		return sortKey{num: n, text: s} // numeric keys in numeric order
+	id := l.key.ids[c.dim]
+	k, ok := (*known)[id]
+	if !ok {
+		if *known == nil {
+			*known = map[int64]sortKey{}
+		}
+		k = textKey(m.text(c, l).Text)
+		(*known)[id] = k
 	}
-	return sortKey{text: s}
+	return k
 }
 
-func (a sortKey) null() bool { return a.num == nil && a.text == "" }
-
-func (a sortKey) compare(b sortKey, desc bool) int {
-	if a.null() || b.null() {
-		return cmp.Compare(btoi(a.null()), btoi(b.null()))
+// textKey orders keys that are numbers as numbers.
+func textKey(s string) sortKey {
+	if s == "" {
+		return sortKey{}
 	}
-	c := 0
+	if n, ok := new(big.Int).SetString(s, 10); ok && len(s) < 20 && s[0] != '+' {
+		return sortKey{aNumber, amountOf(n).words(), s}
+	}
+	return sortKey{kind: aText, text: s}
+}
+
+func (a *sortKey) compare(b *sortKey, desc bool) int {
+	if a.kind == nothing || b.kind == nothing {
+		return cmp.Compare(btoi(a.kind == nothing), btoi(b.kind == nothing))
+	}
+	c := cmp.Compare(a.kind, b.kind) // numbers before words
 	switch {
-	case a.num != nil && b.num != nil:
-		c = cmp.Or(a.num.Cmp(b.num), strings.Compare(a.text, b.text))
-	case a.num == nil && b.num == nil:
-		c = strings.Compare(a.text, b.text)
+	case c != 0:
+	case a.kind == aNumber:
+		if c = a.num.compare(&b.num); c == 0 {
+			c = strings.Compare(a.text, b.text)
+		}
 	default:
-		c = cmp.Compare(btoi(a.num == nil), btoi(b.num == nil)) // numbers before words
+		c = strings.Compare(a.text, b.text)
 	}
 	if desc {
 		return -c

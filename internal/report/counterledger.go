@@ -37,8 +37,12 @@ func (s *Service) fromLedger(ctx context.Context, tenant event.TenantID, q *ques
 		if q.fresh, err = readFresh(ctx, tx); err != nil {
 			return err
 		}
+		marks, err := readMarks(ctx, tx)
+		if err != nil {
+			return err
+		}
 		for i := range sets {
-			if err := sets[i].read(ctx, tx); err != nil {
+			if err := sets[i].read(ctx, tx, marks); err != nil {
 				return err
 			}
 		}
@@ -99,12 +103,12 @@ func linked(l *LaneFresh, pending []*ledger.Generation) *ledger.Generation {
 }
 
 // read sums the set's counters in one statement: the keys are a table that the cells are joined with.
-func (c *counterSet) read(ctx context.Context, tx ledger.Querier) error {
+func (c *counterSet) read(ctx context.Context, tx ledger.Querier, marks []mark) error {
 	fixed := c.dims()
 	var b strings.Builder
 	b.WriteString("SELECT k.i, sum(c.n), sum(c.events) FROM ")
 	columns := strings.Join(append(slices.Clone(fixed), "n", "events"), ", ")
-	source(&b, columns, split(c.from, c.to, 60), []string{fmt.Sprintf("tenant = %d", c.tenant)})
+	source(&b, columns, split(c.from, c.to, dayUnit), marks, []string{fmt.Sprintf("tenant = %d", c.tenant)})
 	b.WriteString(" c JOIN (VALUES ")
 	keys := make([]sumKey, 0, len(c.asked))
 	for key, ids := range c.asked {

@@ -20,9 +20,9 @@ type cell struct {
 	offset  int64           // of the zone there, in minutes
 	revenue event.PriceID
 	payout  event.PriceID
-	n       *big.Int // millionths
-	amount  *big.Int // millionths
-	events  *big.Int
+	n       wide // millionths
+	amount  wide // millionths
+	events  wide
 }
 
 // columnOf is the cells' column of a dimension; the advertiser is found from the campaign.
@@ -61,7 +61,7 @@ func (q *Query) cellDims(names *catalog.View) []Dim {
 }
 
 // build writes the statement of a report and its parameters.
-func (q *Query) build(names *catalog.View) (string, []any) {
+func (q *Query) build(names *catalog.View, marks []mark) (string, []any) {
 	conds := []string{fmt.Sprintf("tenant = %d", q.tenant)}
 	var args []any
 	pieces := q.pieces()
@@ -102,7 +102,7 @@ func (q *Query) build(names *catalog.View) (string, []any) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "SELECT %s, revenue, payout, sum(n), sum(amount), sum(events) FROM ", strings.Join(keys, ", "))
-	source(&b, columns, pieces, conds)
+	source(&b, columns, pieces, marks, conds)
 	b.WriteString(" GROUP BY ALL")
 	if q.occurred || q.rollup != dimCount {
 		b.WriteString(" HAVING sum(events) <> 0") // these are partly differences, which may come to nothing
@@ -161,9 +161,9 @@ func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.Vie
 		}
 		for _, sum := range []struct {
 			from any
-			to   **big.Int
+			to   *wide
 		}{{n, &c.n}, {amount, &c.amount}, {events, &c.events}} {
-			if *sum.to, err = integer(sum.from); err != nil {
+			if *sum.to, err = wideFrom(sum.from); err != nil {
 				return nil, fmt.Errorf("read cells: %w", err)
 			}
 		}
@@ -173,6 +173,18 @@ func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.Vie
 		return nil, fmt.Errorf("read cells: %w", err)
 	}
 	return out, nil
+}
+
+// wideFrom takes a sum as the driver gives it.
+func wideFrom(v any) (wide, error) {
+	if x, ok := v.(int64); ok {
+		return wideOf(x), nil
+	}
+	x, err := integer(v)
+	if err != nil {
+		return wide{}, err
+	}
+	return wideOfBig(x)
 }
 
 // integer takes a sum as the driver gives it: HUGEINT as *big.Int, smaller ones as int64. Anything else would not be

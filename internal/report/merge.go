@@ -9,41 +9,48 @@ import (
 	"milliard/internal/event"
 )
 
-// sums are the exact numbers of a line: counts and amounts in millionths, money in 10⁻¹⁵.
+// sums are the exact numbers of a line: counts and amounts in millionths, money in 10⁻¹⁵, nil when nothing was earned.
 type sums struct {
-	impressions, clicks, conversions, n, amount, events big.Int
-	revenue, payout                                     big.Int
+	impressions, clicks, conversions, n, amount, events wide
+	revenue, payout                                     *big.Int
 }
 
 // count adds a cell's counts.
 func (s *sums) count(c *cell) {
 	switch event.Type(c.ids[EventType]) {
 	case event.Impression:
-		s.impressions.Add(&s.impressions, c.n)
+		s.impressions.add(c.n)
 	case event.Click:
-		s.clicks.Add(&s.clicks, c.n)
+		s.clicks.add(c.n)
 	case event.Conversion:
-		s.conversions.Add(&s.conversions, c.n)
+		s.conversions.add(c.n)
 	}
-	s.n.Add(&s.n, c.n)
-	s.amount.Add(&s.amount, c.amount)
-	s.events.Add(&s.events, c.events)
+	s.n.add(c.n)
+	s.amount.add(c.amount)
+	s.events.add(c.events)
 }
 
 // add adds another line's sums.
 func (s *sums) add(o *sums) {
-	for _, p := range [][2]*big.Int{
-		{&s.impressions, &o.impressions},
-		{&s.clicks, &o.clicks},
-		{&s.conversions, &o.conversions},
-		{&s.n, &o.n},
-		{&s.amount, &o.amount},
-		{&s.events, &o.events},
-		{&s.revenue, &o.revenue},
-		{&s.payout, &o.payout},
-	} {
-		p[0].Add(p[0], p[1])
+	s.impressions.add(o.impressions)
+	s.clicks.add(o.clicks)
+	s.conversions.add(o.conversions)
+	s.n.add(o.n)
+	s.amount.add(o.amount)
+	s.events.add(o.events)
+	s.revenue = plusMoney(s.revenue, o.revenue)
+	s.payout = plusMoney(s.payout, o.payout)
+}
+
+// plusMoney adds b to a, which it may change; either may be nil.
+func plusMoney(a, b *big.Int) *big.Int {
+	switch {
+	case b == nil:
+		return a
+	case a == nil:
+		return new(big.Int).Set(b)
 	}
+	return a.Add(a, b)
 }
 
 // lineKey is what makes two cells one line. The currency is always part of it: money of two currencies is never added.
@@ -53,6 +60,32 @@ type lineKey struct {
 	time     int64
 	offset   int64
 	currency string
+}
+
+// packedKey is a lineKey as a map takes it quickly: ids in halves of words, texts as numbers.
+type packedKey [6]uint64
+
+// pack returns the key in whole words. Two keys of one report are equal if and only if their words are.
+func (m *merger) pack(k *lineKey) packedKey {
+	var p packedKey
+	for i, id := range k.ids {
+		p[i/2] |= uint64(uint32(id)) << (i % 2 * 32)
+	}
+	if k.value != "" { // the place of its dimension is free, no id is kept there
+		p[4] |= uint64(m.number(k.value)) << 32
+	}
+	p[5] = uint64(k.time)<<28 | uint64(k.offset+2*dayMinutes)<<12 | uint64(m.number(k.currency))
+	return p
+}
+
+// number interns a text.
+func (m *merger) number(s string) uint32 {
+	n, ok := m.texts[s]
+	if !ok {
+		n = uint32(len(m.texts) + 1)
+		m.texts[s] = n
+	}
+	return n
 }
 
 // line is one row of the answer before it is rounded and named.
@@ -66,7 +99,13 @@ type merger struct {
 	q       *Query
 	names   *catalog.View
 	several bool // campaigns differ in currency, so cells carry their campaign
-	lines   map[lineKey]*line
+	lines   map[packedKey]*line
+	free    []line // room for the next ones
+	texts   map[string]uint32
+	labels  map[[2]int64]string
+	buf     []byte // of row
+	ends    []int
+	named   [dimCount]map[int64]entity
 	missing map[event.PriceID]bool
 	prices  map[event.PriceID]*catalog.Price
 }
@@ -75,7 +114,7 @@ type merger struct {
 func (q *Query) merge(names *catalog.View, cells []cell) *Result {
 	m := &merger{
 		q: q, names: names, several: severalCurrencies(names),
-		lines: map[lineKey]*line{}, missing: map[event.PriceID]bool{}, prices: map[event.PriceID]*catalog.Price{},
+		lines: make(map[packedKey]*line, len(cells)), texts: map[string]uint32{}, labels: map[[2]int64]string{}, missing: map[event.PriceID]bool{}, prices: map[event.PriceID]*catalog.Price{},
 	}
 	for i := range cells {
 		m.cell(&cells[i])
@@ -83,11 +122,16 @@ func (q *Query) merge(names *catalog.View, cells []cell) *Result {
 	return m.result()
 }
 
-func (m *merger) line(k lineKey) *line {
-	l := m.lines[k]
+func (m *merger) line(k *lineKey) *line {
+	p := m.pack(k)
+	l := m.lines[p]
 	if l == nil {
-		l = &line{key: k}
-		m.lines[k] = l
+		if len(m.free) == 0 {
+			m.free = make([]line, 256)
+		}
+		l, m.free = &m.free[0], m.free[1:]
+		l.key = *k
+		m.lines[p] = l
 	}
 	return l
 }
@@ -107,21 +151,21 @@ func (m *merger) cell(c *cell) {
 	if m.several {
 		k.currency = campaignCurrency(m.names, event.CampaignID(c.ids[Campaign]))
 	}
-	m.line(k).count(c)
+	m.line(&k).count(c)
 	if event.Class(c.ids[Class]) != event.Valid {
 		return
 	}
 	if earned, currency := m.earned(c, c.revenue, k.currency); earned != nil {
 		to := k
 		to.currency = currency
-		l := m.line(to)
-		l.revenue.Add(&l.revenue, earned)
+		l := m.line(&to)
+		l.revenue = plusMoney(l.revenue, earned)
 	}
 	if earned, currency := m.earned(c, c.payout, k.currency); earned != nil {
 		to := k
 		to.currency = currency
-		l := m.line(to)
-		l.payout.Add(&l.payout, earned)
+		l := m.line(&to)
+		l.payout = plusMoney(l.payout, earned)
 	}
 }
 
@@ -138,7 +182,7 @@ func (m *merger) earned(c *cell, id event.PriceID, currency string) (*big.Int, s
 		}
 		m.prices[id] = p
 	}
-	return earns(p, event.Type(c.ids[EventType]), c.n, c.amount), priceCurrency(p, currency)
+	return earns(p, event.Type(c.ids[EventType]), c.n.big(), c.amount.big()), priceCurrency(p, currency)
 }
 
 // result sorts, cuts, rounds and names the lines. Totals are of every line, also of those that are cut off, and are
@@ -172,12 +216,12 @@ func (m *merger) result() *Result {
 		cols[i] = c.name
 	}
 	res.Columns = cols
-	for _, l := range lines {
-		row := Row{cols: cols, Values: make([]Value, len(cols))}
-		for i, c := range q.columns {
-			row.Values[i] = m.value(c, l)
-		}
-		res.Rows = append(res.Rows, row)
+	res.Rows = make([]Row, len(lines))
+	values := make([]Value, len(lines)*len(cols))
+	for i, l := range lines {
+		res.Rows[i] = Row{cols: cols, Values: values[:len(cols):len(cols)]}
+		m.row(res.Rows[i].Values, q.columns, l)
+		values = values[len(cols):]
 	}
 	m.totals(res, all, byCurrency)
 	for id := range m.missing {
@@ -191,13 +235,14 @@ func (m *merger) result() *Result {
 func (m *merger) totals(res *Result, all *sums, byCurrency map[string]*sums) {
 	row := func(s *sums, currency string) Row {
 		l := &line{key: lineKey{currency: currency}, sums: *s}
-		var r Row
-		for _, c := range metricColumns() {
-			v := m.value(c, l)
+		columns := metricColumns()
+		r := Row{Values: make([]Value, len(columns))}
+		m.row(r.Values, columns, l)
+		for i, c := range columns {
 			if currency == "" && c.money {
-				v = Value{}
+				r.Values[i] = Value{}
 			}
-			r.cols, r.Values = append(r.cols, c.name), append(r.Values, v)
+			r.cols = append(r.cols, c.name)
 		}
 		return r
 	}

@@ -104,7 +104,6 @@ func (s *Service) Report(ctx context.Context, names *catalog.View, r Request) (*
 	if err != nil {
 		return nil, err
 	}
-	stmt, args := q.build(names)
 	var cells []cell
 	var fresh Fresh
 	err = s.reader.Snapshot(ctx, func(tx ledger.Querier) error {
@@ -112,6 +111,11 @@ func (s *Service) Report(ctx context.Context, names *catalog.View, r Request) (*
 		if fresh, err = readFresh(ctx, tx); err != nil {
 			return err
 		}
+		marks, err := readMarks(ctx, tx)
+		if err != nil {
+			return err
+		}
+		stmt, args := q.build(names, marks)
 		cells, err = q.fetch(ctx, tx, names, stmt, args)
 		return err
 	})

@@ -71,11 +71,17 @@ func TestTablesAreAsTheyWere(t *testing.T) {
 			if err := res.WriteCSV(&out); err != nil {
 				t.Fatal(err)
 			}
-			enc := json.NewEncoder(&out)
+			var encoded bytes.Buffer
+			enc := json.NewEncoder(&encoded)
 			enc.SetEscapeHTML(false)
 			if err := enc.Encode(res); err != nil {
 				t.Fatal(err)
 			}
+			written, err := res.AppendJSON(nil)
+			if err != nil || string(written) != encoded.String() {
+				t.Errorf("%v: written\n%s\nthe encoder has\n%s", err, written, &encoded)
+			}
+			out.Write(written)
 			golden(t, name, out.String())
 		})
 	}

@@ -313,9 +313,13 @@ func (s *Service) build(ctx context.Context, missing []tableKey) error {
 		if fresh, err = readFresh(ctx, tx); err != nil {
 			return err
 		}
+		marks, err := readMarks(ctx, tx)
+		if err != nil {
+			return err
+		}
 		for _, k := range missing {
 			t := &table{tableKey: k, base: &sumTable{}, used: &atomic.Int64{}}
-			if err := t.read(ctx, tx); err != nil {
+			if err := t.read(ctx, tx, marks); err != nil {
 				return err
 			}
 			built = append(built, t)
@@ -362,12 +366,12 @@ func (r *residents) makeRoom(cells int) {
 }
 
 // read sums the whole shape from the ledger.
-func (t *table) read(ctx context.Context, tx ledger.Querier) error {
+func (t *table) read(ctx context.Context, tx ledger.Querier, marks []mark) error {
 	dims := t.dims()
 	var b strings.Builder
 	columns := append(slices.Clone(dims), "sum(n)", "sum(events)")
 	fmt.Fprintf(&b, "SELECT %s FROM ", strings.Join(columns, ", "))
-	source(&b, strings.Join(append(slices.Clone(dims), "n", "events"), ", "), split(t.from, t.to, 60), []string{fmt.Sprintf("tenant = %d", t.tenant)})
+	source(&b, strings.Join(append(slices.Clone(dims), "n", "events"), ", "), split(t.from, t.to, dayUnit), marks, []string{fmt.Sprintf("tenant = %d", t.tenant)})
 	if len(dims) > 0 {
 		fmt.Fprintf(&b, " GROUP BY ALL LIMIT %d", maxTableCells+1)
 	}

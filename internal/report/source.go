@@ -1,68 +1,171 @@
 package report
 
 import (
+	"context"
 	"fmt"
 	"strings"
+
+	"milliard/internal/ledger"
 )
 
-// piece is a stretch of time read from one table, in unix minutes.
+// piece is a stretch of time read from one kind of table, in unix minutes.
 type piece struct {
-	table    string
+	table    string // of rows, or empty: the cells in units of so many minutes
+	unit     int64
 	from, to int64
 }
 
+// Units of the tables of cells, in minutes.
+const (
+	minuteUnit  = 1
+	quarterUnit = 15
+	hourUnit    = 60
+	dayUnit     = dayMinutes
+)
+
+// finer is the next finer unit.
+func finer(unit int64) int64 {
+	switch unit {
+	case dayUnit:
+		return hourUnit
+	case hourUnit:
+		return quarterUnit
+	}
+	return minuteUnit
+}
+
 // split covers [from, to) with the coarsest tables that are exact: whole units from the table of that width, what is
-// left at the edges from the finer ones. unit is 60, 15 or 1.
+// left at the edges from the finer ones.
 func split(from, to, unit int64) []piece {
 	if from >= to {
 		return nil
 	}
-	if unit == 1 {
-		return []piece{{"cells", from, to}}
-	}
-	table, finer := "exact_15m", int64(1)
-	if unit == 60 {
-		table, finer = "exact_1h", 15
+	if unit == minuteUnit {
+		return []piece{{unit: unit, from: from, to: to}}
 	}
 	lo, hi := -floorDiv(-from, unit)*unit, floorDiv(to, unit)*unit
-	if lo >= hi {
-		return split(from, to, finer)
+	if from <= everFrom {
+		lo = from
 	}
-	out := split(from, lo, finer)
-	out = append(out, piece{table, lo, hi})
-	return append(out, split(hi, to, finer)...)
+	if to >= everTo {
+		hi = to
+	}
+	if lo >= hi {
+		return split(from, to, finer(unit))
+	}
+	out := split(from, lo, finer(unit))
+	out = append(out, piece{unit: unit, from: lo, to: hi})
+	return append(out, split(hi, to, finer(unit))...)
 }
 
 // pieces chooses the tables of a report.
 func (q *Query) pieces() []piece {
 	switch {
 	case q.rollup != dimCount:
-		return []piece{{"dim_15m", q.from, q.to}}
+		return []piece{{table: "dim_15m", from: q.from, to: q.to}}
 	case q.occurred:
-		return []piece{{"occurred_15m", q.from, q.to}}
+		return []piece{{table: "occurred_15m", from: q.from, to: q.to}}
 	}
-	for _, unit := range []int64{60, 15} {
+	for _, unit := range []int64{dayUnit, hourUnit, quarterUnit} {
 		if aligned(q.grain, q.periods, unit) {
 			return split(q.from, q.to, unit)
 		}
 	}
-	return split(q.from, q.to, 1)
+	return split(q.from, q.to, minuteUnit)
 }
 
-// source writes the pieces as one subquery with the given columns. The coarse tables are read through the ledger's
-// views exact_15m and exact_1h, which add the cells that compaction has not rolled up yet. Conditions stand in every
-// piece, so that each table is filtered while it is scanned.
-func source(b *strings.Builder, columns string, ps []piece, conds []string) {
+// mark says up to which flush a lane's cells stand in the coarser tables.
+type mark struct {
+	lane         int
+	rolled, days uint64 // in quarters and hours; in days
+}
+
+// readMarks reads them inside the snapshot that answers the question: what is above them is added from the finer tables.
+func readMarks(ctx context.Context, tx ledger.Querier) ([]mark, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT p.lane, coalesce(r.rolled_flush, 0), coalesce(d.rolled_flush, 0) FROM positions p
+		LEFT JOIN rollup_state r ON r.lane = p.lane LEFT JOIN day_state d ON d.lane = p.lane ORDER BY p.lane`)
+	if err != nil {
+		return nil, fmt.Errorf("read watermarks: %w", err)
+	}
+	defer rows.Close()
+	var out []mark
+	for rows.Next() {
+		var m mark
+		if err := rows.Scan(&m.lane, &m.rolled, &m.days); err != nil {
+			return nil, fmt.Errorf("read watermarks: %w", err)
+		}
+		out = append(out, m)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read watermarks: %w", err)
+	}
+	return out, nil
+}
+
+// above is the condition for rows that the watermark of their lane does not cover yet. It is of constants, so that the
+// engine skips whole groups of rows by their bounds; that is why the views exact_1h and exact_1d are not used here.
+func aboveMarks(marks []mark, flush func(*mark) uint64) string {
+	if len(marks) == 0 {
+		return "flush > 0"
+	}
+	var b strings.Builder
+	least := flush(&marks[0])
+	for i := range marks {
+		least = min(least, flush(&marks[i]))
+	}
+	fmt.Fprintf(&b, "flush > %d", least)
+	if len(marks) > 1 {
+		b.WriteString(" AND (")
+		for i := range marks {
+			fmt.Fprintf(&b, "lane = %d AND flush > %d OR ", marks[i].lane, flush(&marks[i]))
+		}
+		fmt.Fprintf(&b, "lane > %d)", marks[len(marks)-1].lane)
+	}
+	return b.String()
+}
+
+// source writes the pieces as one subquery with the given columns. Conditions stand in every part, so that each table is
+// filtered while it is scanned. Rows that are not rolled up yet keep their own finer bucket: whoever reads a coarse piece
+// does not look at where in its unit a bucket lies.
+func source(b *strings.Builder, columns string, ps []piece, marks []mark, conds []string) {
 	b.WriteString("(")
-	for i, p := range ps {
-		if i > 0 {
+	parts := 0
+	part := func(table string, p *piece, above string) {
+		if parts++; parts > 1 {
 			b.WriteString(" UNION ALL ")
 		}
-		fmt.Fprintf(b, "SELECT %s FROM %s WHERE bucket >= %d AND bucket < %d", columns, p.table, p.from, p.to)
-		for _, c := range conds {
-			b.WriteString(" AND ")
-			b.WriteString(c)
+		fmt.Fprintf(b, "SELECT %s FROM %s WHERE true", columns, table)
+		if p.from > everFrom {
+			fmt.Fprintf(b, " AND bucket >= %d", p.from)
 		}
+		if p.to < everTo {
+			fmt.Fprintf(b, " AND bucket < %d", p.to)
+		}
+		for _, c := range conds {
+			b.WriteString(" AND " + c)
+		}
+		if above != "" {
+			b.WriteString(" AND " + above)
+		}
+	}
+	for i := range ps {
+		p := &ps[i]
+		switch {
+		case p.table != "":
+			part(p.table, p, "")
+			continue
+		case p.unit == minuteUnit:
+			part("cells", p, "")
+			continue
+		case p.unit == dayUnit:
+			part("cells_1d", p, "")
+			part("cells_1h", p, aboveMarks(marks, func(m *mark) uint64 { return m.days }))
+		case p.unit == hourUnit:
+			part("cells_1h", p, "")
+		default:
+			part("cells_15m", p, "")
+		}
+		part("cells", p, aboveMarks(marks, func(m *mark) uint64 { return m.rolled }))
 	}
 	b.WriteString(")")
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"math/bits"
 	"strconv"
@@ -40,12 +41,28 @@ func (w wide) big() *big.Int {
 }
 
 // appendMicros appends a sum of millionths as a plain decimal.
-func (w wide) appendMicros(b []byte) []byte {
+func (w wide) appendMicros(b []byte) []byte { return w.appendDecimal(b, 0) }
+
+// appendDecimal appends millionths as a plain decimal with at least so many decimals and no further trailing zeros.
+func (w wide) appendDecimal(b []byte, least int) []byte {
 	v := int64(w.lo)
-	if w.hi == v>>63 && v%int64(event.One) == 0 {
-		return strconv.AppendInt(b, v/int64(event.One), 10)
+	if w.hi != v>>63 || v == math.MinInt64 {
+		return append(b, decimal(w.big(), least)...)
 	}
-	return append(b, decimal(w.big(), 0)...)
+	if v < 0 {
+		b, v = append(b, '-'), -v
+	}
+	b = strconv.AppendInt(b, v/int64(event.One), 10)
+	rest := v % int64(event.One)
+	if rest == 0 && least == 0 {
+		return b
+	}
+	b = append(b, '.')
+	for digit, place := 0, int64(event.One)/10; place > 0 && (rest > 0 || digit < least); digit, place = digit+1, place/10 {
+		b = append(b, byte('0'+rest/place))
+		rest %= place
+	}
+	return b
 }
 
 // sumKey is a counter's key within its shape: what the shape does not fix is 0. The top bit of the second word says that

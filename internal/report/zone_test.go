@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -72,14 +73,16 @@ func TestTheCoarsestExactTableIsRead(t *testing.T) {
 		grain          Grain
 		want           string
 	}{
-		{"Europe/Berlin", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "exact_1h"},
-		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "exact_15m"},
-		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", NoGrain, "exact_1h"},
-		{"Australia/Lord_Howe", "2026-04-04T00:00Z", "2026-04-06T00:00Z", Day, "exact_15m"},
-		{"UTC", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Minute, "cells"},
-		{"UTC", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Quarter, "exact_15m"},
-		{"UTC", "2026-03-29T00:07Z", "2026-03-30T01:22Z", Month, "cells exact_15m exact_1h exact_15m cells"},
-		{"UTC", "2026-03-29T00:07Z", "2026-03-29T00:09Z", Month, "cells"},
+		{"Europe/Berlin", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "60"},
+		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "15"},
+		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", NoGrain, "1440"},
+		{"Asia/Kathmandu", "2026-03-28T23:00Z", "2026-03-31T01:15Z", NoGrain, "60 1440 60 15"},
+		{"UTC", "2026-03-29T00:00Z", "2026-03-31T00:00Z", Day, "1440"},
+		{"Australia/Lord_Howe", "2026-04-04T00:00Z", "2026-04-06T00:00Z", Day, "15"},
+		{"UTC", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Minute, "1"},
+		{"UTC", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Quarter, "15"},
+		{"UTC", "2026-03-29T00:07Z", "2026-03-30T01:22Z", Month, "1 15 60 15 1"},
+		{"UTC", "2026-03-29T00:07Z", "2026-03-29T00:09Z", Month, "1"},
 	} {
 		zone, err := time.LoadLocation(tc.zone)
 		if err != nil {
@@ -97,10 +100,10 @@ func TestTheCoarsestExactTableIsRead(t *testing.T) {
 			if at = p.to; got != "" {
 				got += " "
 			}
-			got += p.table
+			got += fmt.Sprint(p.unit)
 		}
 		if got != tc.want || at != q.to {
-			t.Errorf("%+v: reads %s", tc, got)
+			t.Errorf("%+v: reads units of %s", tc, got)
 		}
 	}
 }

@@ -99,6 +99,7 @@ func TestVerifyFindsEveryDamage(t *testing.T) {
 		"an occurred cell":           {sqlCase("INSERT INTO moved_15m SELECT * REPLACE (bucket - bucket % 15 AS bucket) FROM cells " + one("cells", "true")), "rollups", "occurred_15m"},
 		"a dimension":                {sqlCase("UPDATE values_15m SET value = 'XX' " + one("values_15m", "dim = 1")), "rollups", "dim_15m dim 1"},
 		"a rest":                     {sqlCase("UPDATE values_15m SET events = events + 1 " + one("values_15m", "value = '(other)'")), "rollups", "(other)"},
+		"a daily rollup":             {sqlCase("UPDATE cells_1d SET n = n + 1 " + one("cells_1d", "true")), "rollups", "cells_1d"},
 		"an hourly rollup":           {sqlCase("UPDATE cells_1h SET n = n + 1 " + one("cells_1h", "true")), "rollups", "cells_1h"},
 		"a watermark":                {sqlCase("UPDATE rollup_state SET rolled_flush = 1"), "rollups", "cells_15m"},
 		"a click is gone":            {sqlCase("DELETE FROM clicks " + one("clicks", "true")), "clicks and sales", "is missing in the ledger"},

@@ -37,7 +37,7 @@ func (r *run) compare(ctx context.Context) error {
 // comparePrints looks at what is left of the fingerprints.
 func (r *run) comparePrints(ctx context.Context) error {
 	r.details[checkCells] = fmt.Sprintf("%d minute cells equal the sums of the log", r.res.Cells)
-	r.details[checkRollups] = fmt.Sprintf("%d rows of moved_15m, values_15m, cells_15m and cells_1h", r.rollups)
+	r.details[checkRollups] = fmt.Sprintf("%d rows of moved_15m, values_15m, cells_15m, cells_1h and cells_1d", r.rollups)
 	r.details[checkTallies] = fmt.Sprintf("%d tallies", r.tallies)
 	left := r.prints.left()
 	if len(left) == 0 {

@@ -21,6 +21,7 @@ const (
 	tableQuarters table = 3 // cells_15m against cells: the ledger with itself
 	tableHours    table = 4
 	tableTallies  table = 5
+	tableDays     table = 6 // cells_1d against cells_1h
 	tableDim      table = 8 // + ledger.Dimension
 )
 
@@ -35,6 +36,8 @@ func (t table) String() string {
 		return "cells_15m"
 	case tableHours:
 		return "cells_1h"
+	case tableDays:
+		return "cells_1d"
 	case tableTallies:
 		return "tallies"
 	default:

@@ -17,6 +17,7 @@ type ledgerReader struct {
 	q      ledger.Querier
 	side   ledgerSide
 	rolled map[int32]uint64 // lane → flush up to which its rollups are complete
+	days   map[int32]uint64 // the same for its days, made of its hours
 }
 
 // chunkRows is about how many rows are asked for at a time.
@@ -74,19 +75,30 @@ func (l *ledgerReader) positions(ctx context.Context) error {
 }
 
 func (l *ledgerReader) watermarks(ctx context.Context) error {
-	l.rolled = map[int32]uint64{}
-	return l.query(ctx, func(rows *sql.Rows) error {
-		var lane int32
-		var flush uint64
-		if err := rows.Scan(&lane, &flush); err != nil {
+	l.rolled, l.days = map[int32]uint64{}, map[int32]uint64{}
+	for state, into := range map[string]map[int32]uint64{"rollup_state": l.rolled, "day_state": l.days} {
+		err := l.query(ctx, func(rows *sql.Rows) error {
+			var lane int32
+			var flush uint64
+			if err := rows.Scan(&lane, &flush); err != nil {
+				return err
+			}
+			if _, twice := into[lane]; twice {
+				l.run.find(checkRollups, int(lane), "the ledger has several watermarks in %s", state)
+			}
+			into[lane] = flush
+			return nil
+		}, "SELECT lane, rolled_flush FROM "+state)
+		if err != nil {
 			return err
 		}
-		if _, twice := l.rolled[lane]; twice {
-			l.run.find(checkRollups, int(lane), "the ledger has several watermarks")
+	}
+	for lane, flush := range l.days {
+		if flush > l.rolled[lane] {
+			l.run.find(checkRollups, int(lane), "days are said to reach flush %d, hours reach %d", flush, l.rolled[lane])
 		}
-		l.rolled[lane] = flush
-		return nil
-	}, "SELECT lane, rolled_flush FROM rollup_state")
+	}
+	return nil
 }
 
 // spans cuts a table into stretches of a column that have about chunkRows rows each, and yields the condition of each. A
@@ -196,8 +208,14 @@ func (l *ledgerReader) cells(ctx context.Context) error {
 }
 
 func (l *ledgerReader) rollups(ctx context.Context) error {
-	for name, t := range map[string]table{"cells_15m": tableQuarters, "cells_1h": tableHours, "moved_15m": tableOccurred} {
-		if err := l.table(ctx, name, "", func(s *scanned) { l.side.rollup(t, s) }); err != nil {
+	for name, t := range map[string]table{"cells_15m": tableQuarters, "cells_1h": tableHours, "cells_1d": tableDays, "moved_15m": tableOccurred} {
+		err := l.table(ctx, name, "", func(s *scanned) {
+			l.side.rollup(t, s)
+			if t == tableHours && s.flush <= l.days[s.lane] {
+				l.side.day(s)
+			}
+		})
+		if err != nil {
 			return err
 		}
 	}

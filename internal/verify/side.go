@@ -10,6 +10,7 @@ import (
 // ledgerSide takes the ledger's rows.
 type ledgerSide interface {
 	cell(s *scanned, rolled bool)
+	day(s *scanned) // a row of hours that the days must hold
 	rollup(t table, s *scanned)
 	dim(s *scanned)
 	tally(k *cellKey, n int64)
@@ -20,7 +21,7 @@ type ledgerSide interface {
 type printSide struct {
 	r        *run
 	spots    map[spot]*where
-	last     [tableTallies + 1]lastWhere // by table: where the row before was
+	last     [tableDays + 1]lastWhere // by table: where the row before was
 	lastDim  [ledger.DimSub1 + 1]lastWhere
 	distinct index // cells of the stretch
 }
@@ -95,6 +96,14 @@ func (p *printSide) rollup(t table, s *scanned) {
 	}
 }
 
+func (p *printSide) day(s *scanned) {
+	k := p.r.secret
+	f := factorsOf(&s.key)
+	w := p.at(&p.last[tableDays], tableDays, s.lane, floor(s.key.Bucket, 24*hour))
+	w.to.plus(k.mix(k.base(&f), w.place).times(k.worth(s.n, s.amount, s.events)))
+	w.to.log += s.events
+}
+
 func (p *printSide) dim(s *scanned) {
 	k := p.r.secret
 	f := factorsOf(&s.key)
@@ -151,6 +160,12 @@ func (x *exactSide) take(s *scanned, t table) (*cellKey, *sum) {
 }
 
 func (x *exactSide) rollup(t table, s *scanned) { x.r.addLedger(x.take(s, t)) }
+
+func (x *exactSide) day(s *scanned) {
+	k, v := x.take(s, tableDays)
+	k.Bucket = floor(s.key.Bucket, 24*hour)
+	x.r.addLog(k, v)
+}
 
 func (x *exactSide) dim(s *scanned) {
 	k, v := x.take(s, tableDim+table(s.dim))

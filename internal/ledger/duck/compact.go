@@ -27,7 +27,7 @@ type cellTable struct {
 	unit   int32  // minutes of buckets that are merged together
 	keys   string // the columns that must agree, bucket among them
 	sums   []string
-	rolled bool // rows above the lane's rollup watermark must not be merged with those below
+	state  string // rows above the lane's watermark in this table must not be merged with those below; empty: any may
 }
 
 const cellKeys = "bucket, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout"
@@ -36,12 +36,13 @@ const cellKeys = "bucket, tenant, type, goal, class, campaign, banner, affiliate
 func cellTables() []cellTable {
 	sums := []string{"n", "amount", "events"}
 	return []cellTable{
-		{"cells", "bucket", unitOf("cells"), cellKeys, sums, true},
-		{"cells_15m", "bucket", unitOf("cells_15m"), cellKeys, sums, false},
-		{"cells_1h", "bucket", unitOf("cells_1h"), cellKeys, sums, false},
-		{"moved_15m", "bucket", unitOf("moved_15m"), cellKeys, sums, false},
-		{"values_15m", "bucket", unitOf("values_15m"), "dim, value, " + cellKeys, sums, false},
-		{"tallies", "minute", unitOf("tallies"), "minute, tenant, door, reason", []string{"n"}, false},
+		{"cells", "bucket", unitOf("cells"), cellKeys, sums, "rollup_state"},
+		{"cells_15m", "bucket", unitOf("cells_15m"), cellKeys, sums, ""},
+		{"cells_1h", "bucket", unitOf("cells_1h"), cellKeys, sums, "day_state"},
+		{"cells_1d", "bucket", unitOf("cells_1d"), cellKeys, sums, ""},
+		{"moved_15m", "bucket", unitOf("moved_15m"), cellKeys, sums, ""},
+		{"values_15m", "bucket", unitOf("values_15m"), "dim, value, " + cellKeys, sums, ""},
+		{"tallies", "minute", unitOf("tallies"), "minute, tenant, door, reason", []string{"n"}, ""},
 	}
 }
 
@@ -52,9 +53,13 @@ func unitOf(table string) int32 {
 		return 5
 	case "cells_1h", "tallies":
 		return 60
+	case "cells_1d":
+		return dayMinutes
 	}
 	return 15
 }
+
+const dayMinutes = 24 * 60
 
 // floorTo returns the start of bucket's unit, also before 1970.
 func floorTo(bucket, unit int32) int32 {
@@ -107,7 +112,7 @@ func (d *dirtyUnits) due(t *cellTable, age time.Duration) []int32 {
 // retention needs a rule that tells imported old buckets from expired ones, and until there is one everything stays.
 func (l *Ledger) Compact(ctx context.Context) error {
 	until := l.opt.Now().Add(compactBudget)
-	for _, step := range []func(context.Context) (bool, error){l.rollStep, l.mergeStep} {
+	for _, step := range []func(context.Context) (bool, error){l.rollStep, l.dayStep, l.mergeStep} {
 		for more := true; more; {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -157,8 +162,12 @@ func (l *Ledger) rollStep(ctx context.Context) (bool, error) {
 			continue
 		}
 		done := false
-		err := l.inTx(ctx, func(conn *sql.Conn) (err error) {
-			done, err = l.rollLane(ctx, conn, lane)
+		l.undayed = true
+		err := l.inTx(ctx, func(conn *sql.Conn) error {
+			s, err := readState(ctx, conn, lane)
+			if err == nil {
+				done, err = l.rollLane(ctx, conn, lane, minutes(), s.at.Flush)
+			}
 			return err
 		})
 		if err != nil {
@@ -171,63 +180,100 @@ func (l *Ledger) rollStep(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// rollLane rolls up as many whole flushes as fit into a step, but at least one, and says whether none is left.
-func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int) (done bool, err error) {
-	s, err := readState(ctx, conn, lane)
-	if err != nil {
-		return false, err
+// dayStep brings one lane's days up to a later flush. It has work once in an hour of log time, and whenever hours are due
+// to be merged: they may only be merged once they are in the days. It returns false when there is none.
+func (l *Ledger) dayStep(ctx context.Context) (bool, error) {
+	hour := l.dirty.newest / time.Hour.Milliseconds()
+	if !l.undayed || hour == l.dayHour && len(l.dirty.due(&cellTable{name: "cells_1h", unit: unitOf("cells_1h")}, l.opt.MergeAge)) == 0 {
+		return false, nil
 	}
-	var rolled uint64
-	if err := conn.QueryRowContext(ctx,
-		"SELECT coalesce(max(rolled_flush), 0) FROM rollup_state WHERE lane = ?", lane).Scan(&rolled); err != nil {
-		return false, err
+	for _, lane := range slices.Sorted(maps.Keys(l.unrolled)) {
+		done := false
+		err := l.inTx(ctx, func(conn *sql.Conn) error {
+			end, err := watermark(ctx, conn, "rollup_state", lane)
+			if err == nil {
+				done, err = l.rollLane(ctx, conn, lane, hours(), end)
+			}
+			return err
+		})
+		if err != nil {
+			return true, fmt.Errorf("roll days of lane %d: %w", lane, err)
+		}
+		crash.Point(crash.CompactCommitted)
+		if !done {
+			return true, nil
+		}
 	}
-	if rolled >= s.at.Flush {
-		return true, nil
+	l.undayed, l.dayHour = false, hour
+	return false, nil
+}
+
+// roll says how rows of one table are summed into coarser ones.
+type roll struct {
+	from, state string
+	into        map[string]int32 // minutes
+}
+
+func minutes() *roll {
+	return &roll{"cells", "rollup_state", map[string]int32{"cells_15m": 15, "cells_1h": 60}}
+}
+
+func hours() *roll { return &roll{"cells_1h", "day_state", map[string]int32{"cells_1d": dayMinutes}} }
+
+func watermark(ctx context.Context, conn *sql.Conn, state string, lane int) (flush uint64, err error) {
+	err = conn.QueryRowContext(ctx, fmt.Sprintf("SELECT coalesce(max(rolled_flush), 0) FROM %s WHERE lane = ?", state), lane).Scan(&flush)
+	return flush, err
+}
+
+// rollLane rolls up as many whole flushes as fit into a step, but at least one, and says whether none up to end is left.
+func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int, r *roll, end uint64) (done bool, err error) {
+	rolled, err := watermark(ctx, conn, r.state, lane)
+	if err != nil || rolled >= end {
+		return err == nil, err
 	}
 	var last, upTo sql.Null[uint64] // flushes with cells; NULL when there are none
 	var rows int64
-	err = conn.QueryRowContext(ctx, `SELECT max(flush), max(flush) FILTER (rows_so_far <= ? OR i = 1),
+	err = conn.QueryRowContext(ctx, fmt.Sprintf(`SELECT max(flush), max(flush) FILTER (rows_so_far <= ? OR i = 1),
 			coalesce(max(rows_so_far) FILTER (rows_so_far <= ? OR i = 1), 0)::BIGINT FROM (
 			SELECT flush, sum(count(*)) OVER (ORDER BY flush) AS rows_so_far, row_number() OVER (ORDER BY flush) AS i
-			FROM cells WHERE lane = ? AND flush > ? AND flush <= ? GROUP BY flush)`,
-		stepRows, stepRows, lane, rolled, s.at.Flush).Scan(&last, &upTo, &rows)
+			FROM %s WHERE lane = ? AND flush > ? AND flush <= ? GROUP BY flush)`, r.from),
+		stepRows, stepRows, lane, rolled, end).Scan(&last, &upTo, &rows)
 	if err != nil {
 		return false, err
 	}
-	target := s.at.Flush
+	target := end
 	if last.V > upTo.V {
 		target = upTo.V
 	}
-	for table, unit := range map[string]int32{"cells_15m": 15, "cells_1h": 60} {
-		if err := l.rollInto(ctx, conn, table, unit, lane, rolled, target); err != nil {
+	for table, unit := range r.into {
+		if err := l.rollInto(ctx, conn, r.from, table, unit, lane, rolled, target); err != nil {
 			return false, fmt.Errorf("into %s: %w", table, err)
 		}
 	}
 	l.metrics.compactRows.WithLabelValues("roll").Add(float64(rows))
 	// Replaced, not updated, for the reason given at fence.
-	if _, err := execRows(ctx, conn, "DELETE FROM rollup_state WHERE lane = ?", lane); err != nil {
+	if _, err := execRows(ctx, conn, fmt.Sprintf("DELETE FROM %s WHERE lane = ?", r.state), lane); err != nil {
 		return false, err
 	}
-	if _, err := execRows(ctx, conn, "INSERT INTO rollup_state VALUES (?, ?)", lane, target); err != nil {
+	if _, err := execRows(ctx, conn, fmt.Sprintf("INSERT INTO %s VALUES (?, ?)", r.state), lane, target); err != nil {
 		return false, err
 	}
-	return target == s.at.Flush, nil
+	return target == end, nil
 }
 
-func (l *Ledger) rollInto(ctx context.Context, conn *sql.Conn, table string, unit int32, lane int, above, upTo uint64) error {
+func (l *Ledger) rollInto(ctx context.Context, conn *sql.Conn, from, table string, unit int32, lane int, above, upTo uint64) error {
 	start := fmt.Sprintf("bucket - ((bucket %% %d) + %d) %% %d", unit, unit, unit)
 	_, err := execRows(ctx, conn, fmt.Sprintf(`INSERT INTO %s
 		SELECT lane, ?::UBIGINT, %s AS start, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout,
 		       sum(n)::BIGINT, sum(amount)::BIGINT, sum(events)::BIGINT
-		FROM cells WHERE lane = ? AND flush > ? AND flush <= ?
-		GROUP BY lane, start, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout`, table, start),
+		FROM %s WHERE lane = ? AND flush > ? AND flush <= ?
+		GROUP BY lane, start, tenant, type, goal, class, campaign, banner, affiliate, revenue, payout`, table, start, from),
 		upTo, lane, above, upTo)
 	if err != nil {
 		return err
 	}
 	buckets, err := column[int32](ctx, conn, fmt.Sprintf(
-		"SELECT DISTINCT %s FROM cells WHERE lane = ? AND flush > ? AND flush <= ?", start), lane, above, upTo)
+		"SELECT DISTINCT %s FROM %s WHERE lane = ? AND flush > ? AND flush <= ?", start, from), lane, above, upTo)
 	for _, b := range buckets {
 		l.dirty.touch(table, b, l.dirty.newest)
 	}
@@ -241,7 +287,7 @@ func (l *Ledger) mergeStep(ctx context.Context) (bool, error) {
 			return true, l.scan(ctx, &t)
 		}
 		due := l.dirty.due(&t, l.opt.MergeAge)
-		if len(due) == 0 {
+		if len(due) == 0 || t.state == hours().state && l.undayed {
 			continue
 		}
 		var done []int32
@@ -288,10 +334,10 @@ func (t *cellTable) start() string {
 
 // rolledRows restricts the table, under the alias t, to rows that may be merged with each other.
 func (t *cellTable) rolledRows() string {
-	if !t.rolled {
+	if t.state == "" {
 		return "WHERE true"
 	}
-	return "JOIN rollup_state r ON r.lane = t.lane WHERE t.flush <= r.rolled_flush"
+	return "JOIN " + t.state + " r ON r.lane = t.lane WHERE t.flush <= r.rolled_flush"
 }
 
 // mergeUnits rewrites as many of the units as fit into a step, and returns those that are now merged.
@@ -343,8 +389,8 @@ func (t *cellTable) rewrite(ctx context.Context, conn *sql.Conn, units []int32) 
 		return fmt.Errorf("sum: %w", err)
 	}
 	below := ""
-	if t.rolled {
-		below = "AND t.flush <= (SELECT max(r.rolled_flush) FROM rollup_state r WHERE r.lane = t.lane)"
+	if t.state != "" {
+		below = "AND t.flush <= (SELECT max(r.rolled_flush) FROM " + t.state + " r WHERE r.lane = t.lane)"
 	}
 	if _, err = execRows(ctx, conn, fmt.Sprintf("DELETE FROM %s t WHERE %s AND %s %s", t.name, between, in, below),
 		first, last, units); err != nil {

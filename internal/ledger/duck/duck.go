@@ -95,6 +95,8 @@ type Ledger struct {
 	dead       bool      // the engine has given up on itself; the next writer opens it anew
 	dirty      dirtyUnits
 	unrolled   map[int]bool            // lanes that may have cells above their watermark
+	undayed    bool                    // there may be hours that are not in the days
+	dayHour    int64                   // hour of log time in which the days were last brought up to date
 	uncheck    bool                    // something was committed since the last checkpoint
 	held       map[int]ledger.Position // while a backup is made: what the file's last checkpoint holds; no other is made
 	opened     uint64                  // how often the engine was opened anew
@@ -120,6 +122,8 @@ func Open(ctx context.Context, opt Options) (*Ledger, error) {
 		write:    make(chan struct{}, 1),
 		dirty:    newDirtyUnits(),
 		unrolled: map[int]bool{},
+		undayed:  true,
+		dayHour:  -1,
 		uncheck:  true, // what a crash left in the write-ahead log is not in the file yet
 	}
 	db, err := openEngine(ctx, &l.opt)

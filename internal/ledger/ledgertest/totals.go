@@ -29,20 +29,20 @@ type TallyKey struct {
 	Reason string
 }
 
-// Totals are all the sums of a ledger. Implementations that have coarser tables must make Quarters and Hours, and what is
+// Totals are all the sums of a ledger. Implementations that have coarser tables must make Quarters, Hours and Days, and what is
 // derived from them, Occurred and Rollups, equal to what Add computes, at every moment.
 type Totals struct {
-	Cells, Quarters, Hours, Occurred map[ledger.Key]ledger.Value
-	Rollups                          map[RollupKey]ledger.Value
-	Tallies                          map[TallyKey]int64
-	Clicks, Sales                    map[string]int // row, written as text → how often
+	Cells, Quarters, Hours, Days, Occurred map[ledger.Key]ledger.Value
+	Rollups                                map[RollupKey]ledger.Value
+	Tallies                                map[TallyKey]int64
+	Clicks, Sales                          map[string]int // row, written as text → how often
 }
 
 // NewTotals returns empty totals.
 func NewTotals() *Totals {
 	return &Totals{
 		Cells: map[ledger.Key]ledger.Value{}, Quarters: map[ledger.Key]ledger.Value{}, Hours: map[ledger.Key]ledger.Value{},
-		Occurred: map[ledger.Key]ledger.Value{}, Rollups: map[RollupKey]ledger.Value{}, Tallies: map[TallyKey]int64{},
+		Days: map[ledger.Key]ledger.Value{}, Occurred: map[ledger.Key]ledger.Value{}, Rollups: map[RollupKey]ledger.Value{}, Tallies: map[TallyKey]int64{},
 		Clicks: map[string]int{}, Sales: map[string]int{},
 	}
 }
@@ -54,6 +54,7 @@ func (t *Totals) Add(g *ledger.Generation) {
 		plus(t.Cells, c.Key, c.Value)
 		plus(t.Quarters, coarse(c.Key, 15), c.Value)
 		plus(t.Hours, coarse(c.Key, 60), c.Value)
+		plus(t.Days, coarse(c.Key, 24*60), c.Value)
 		plus(t.Occurred, coarse(c.Key, 15), c.Value)
 		for _, dim := range []ledger.Dimension{ledger.DimCountry, ledger.DimDevice, ledger.DimSub1} {
 			plus(t.Rollups, RollupKey{dim, dim.Rest(), coarse(c.Key, 15)}, c.Value)
@@ -103,6 +104,7 @@ func (t *Totals) Diff(got *Totals) []string {
 	out = append(out, diff("cell", t.Cells, got.Cells)...)
 	out = append(out, diff("quarter", t.Quarters, got.Quarters)...)
 	out = append(out, diff("hour", t.Hours, got.Hours)...)
+	out = append(out, diff("day", t.Days, got.Days)...)
 	out = append(out, diff("occurred", t.Occurred, got.Occurred)...)
 	out = append(out, diff("rollup", t.Rollups, got.Rollups)...)
 	out = append(out, diff("tally", t.Tallies, got.Tallies)...)
@@ -145,7 +147,7 @@ func SQLTotals(ctx context.Context, l ledger.Ledger) (*Totals, error) {
 	t := NewTotals()
 	err := l.Snapshot(ctx, func(q ledger.Querier) error {
 		for table, into := range map[string]map[ledger.Key]ledger.Value{
-			"cells": t.Cells, "exact_15m": t.Quarters, "exact_1h": t.Hours, "occurred_15m": t.Occurred,
+			"cells": t.Cells, "exact_15m": t.Quarters, "exact_1h": t.Hours, "exact_1d": t.Days, "occurred_15m": t.Occurred,
 		} {
 			if err := sqlCells(ctx, q, table, into); err != nil {
 				return fmt.Errorf("%s: %w", table, err)
