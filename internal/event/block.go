@@ -76,6 +76,9 @@ type Block struct {
 	S      [NumStrs]columnar.Strings
 
 	packed *[NumStrs]texts // of a builder's block: what S is made of
+
+	filled   [NumCols]int // how many rows of a decoded column hold filledBy; 0: not known
+	filledBy [NumCols]uint64
 }
 
 // zigzag maps small negative numbers to small unsigned ones.
@@ -203,8 +206,7 @@ func (b *Block) Decode(main, personal []byte) error {
 func (b *Block) decodePersonal(personal []byte) error {
 	if personal == nil {
 		for c := firstPIICol; c < NumCols; c++ {
-			b.U[c] = append(b.U[c][:0], make([]uint64, b.N)...)
-			b.Const[c] = true
+			b.fill(c, 0)
 		}
 		for s := firstPIIStr; s < NumStrs; s++ {
 			b.S[s].Reset()
@@ -228,9 +230,31 @@ func (b *Block) decodePersonal(personal []byte) error {
 	return nil
 }
 
+// fill makes a column constant. Most are, with the same value in block after block, so most rows hold it already: that is
+// why nobody may write into a decoded block.
+func (b *Block) fill(c Col, value uint64) {
+	if cap(b.U[c]) < b.N {
+		b.U[c], b.filled[c] = make([]uint64, b.N), 0
+	}
+	if b.filledBy[c] != value {
+		b.filled[c], b.filledBy[c] = 0, value
+	}
+	b.U[c], b.Const[c] = b.U[c][:b.N], true
+	for i := b.filled[c]; i < b.N; i++ {
+		b.U[c][i] = value
+	}
+	b.filled[c] = max(b.filled[c], b.N)
+}
+
 func (b *Block) decodeColumns(src []byte, col, colEnd Col, str, strEnd Str) ([]byte, error) {
 	var err error
 	for c := col; c < colEnd; c++ {
+		if base, used := binary.Uvarint(src); used > 0 && len(src) > used && src[used] == 0 { // width 0
+			b.fill(c, base)
+			src = src[used+1:]
+			continue
+		}
+		b.filled[c] = 0
 		if b.U[c], b.Const[c], src, err = columnar.Uints(b.U[c], src, b.N); err != nil {
 			return nil, fmt.Errorf("column %d: %w", c, err)
 		}

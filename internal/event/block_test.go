@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -250,4 +252,38 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestADecodedBlockIsReused decodes blocks of many lengths and values into one Block: what an earlier one left in a
+// constant column must not show.
+func TestADecodedBlockIsReused(t *testing.T) {
+	var reused event.Block
+	var b event.Builder
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		b.Start(event.Minted, event.ImportID{})
+		n, same := rnd.IntN(50), rnd.IntN(2) == 0
+		tenant := event.TenantID(rnd.IntN(2))
+		for range n {
+			e := event.Event{Space: event.Minted, Type: event.Click, Tenant: tenant, Campaign: event.CampaignID(rnd.IntN(3)), IPHash: uint64(rnd.IntN(2))}
+			if same {
+				e.Campaign = 2
+			}
+			b.Append(&e)
+		}
+		made := b.Block()
+		main, personal := made.AppendMain(nil), made.AppendPersonal(nil)
+		if rnd.IntN(3) == 0 {
+			personal = nil
+		}
+		var fresh event.Block
+		if err := errors.Join(reused.Decode(main, personal), fresh.Decode(main, personal)); err != nil {
+			t.Fatal(err)
+		}
+		for c := range event.NumCols {
+			if !slices.Equal(reused.U[c], fresh.U[c]) || reused.Const[c] != fresh.Const[c] {
+				t.Fatalf("column %d: %v, a fresh block has %v", c, reused.U[c], fresh.U[c])
+			}
+		}
+	}
 }
