@@ -26,6 +26,7 @@ type Budgets struct {
 	ids    map[string]uint32
 	used   map[budgetKey]struct{}
 	counts map[campaignDim]int
+	common commonUses
 }
 
 type campaignDim struct {
@@ -52,6 +53,7 @@ func (b *Budgets) reset(day int64) {
 	b.ids = map[string]uint32{ledger.OtherValue: other}
 	b.used = make(map[budgetKey]struct{})
 	b.counts = make(map[campaignDim]int)
+	b.common = commonUses{at: make(map[uint64]uint32)}
 }
 
 // Advance starts the budgets of log time's day; Due says when that is wanted. The owner starts new details with it, so
@@ -100,14 +102,62 @@ func budgetOf(dim ledger.Dimension) int {
 // others returns, as bits by dimension, which of a detail's values are counted under ledger.OtherValue.
 func (b *Budgets) others(k *Detail, sub1 string) (bits uint8) {
 	t, c := k.Cell.Tenant, k.Cell.Campaign
-	for dim, value := range [...]string{
-		ledger.DimCountry: k.Country.String(), ledger.DimDevice: k.Device.String(), ledger.DimSub1: sub1,
-	} {
-		if dim != 0 && value != "" && b.value(t, c, ledger.Dimension(dim), value) == other {
-			bits |= 1 << dim
+	known := b.common.of(t, c)
+	if word, bit := countryBit(k.Country); known.countries[word]&bit == 0 {
+		if b.value(t, c, ledger.DimCountry, k.Country.String()) == other {
+			bits |= 1 << ledger.DimCountry
+		} else {
+			known.countries[word] |= bit
 		}
 	}
+	if bit := uint64(1) << k.Device; known.devices&bit == 0 { // 0 for what no device is
+		if b.value(t, c, ledger.DimDevice, k.Device.String()) == other {
+			bits |= 1 << ledger.DimDevice
+		} else {
+			known.devices |= bit
+		}
+	}
+	if sub1 != "" && b.value(t, c, ledger.DimSub1, sub1) == other {
+		bits |= 1 << ledger.DimSub1
+	}
 	return bits
+}
+
+// commonUses says of countries and devices that a campaign has used them, without a look at their names: nearly every new
+// detail has ones that were used before. What it does not know is looked up, so it is no state.
+type commonUses struct {
+	at   map[uint64]uint32 // tenant and campaign → place in list
+	list []commonUse
+}
+
+type commonUse struct {
+	countries [12]uint64
+	devices   uint64
+}
+
+func (u *commonUses) of(t event.TenantID, c event.CampaignID) *commonUse {
+	key := uint64(t)<<32 | uint64(c)
+	at, ok := u.at[key]
+	if !ok {
+		at = uint32(len(u.list))
+		u.list = append(u.list, commonUse{})
+		u.at[key] = at
+	}
+	return &u.list[at]
+}
+
+// countryBit is the place of a country among those that are written with two letters, and of none; for anything else no
+// bit is set.
+func countryBit(c event.Country) (word int, bit uint64) {
+	n := 0
+	if c != 0 {
+		first, second := int(c>>8)-'A', int(c&0xff)-'A'
+		if first < 0 || first > 25 || second < 0 || second > 25 {
+			return 0, 0
+		}
+		n = 1 + 26*first + second
+	}
+	return n / 64, 1 << (n % 64)
 }
 
 // BudgetUse is one used value, as an image stores it.

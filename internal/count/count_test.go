@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -148,4 +149,28 @@ func TestBeyondTheBudgetIsOther(t *testing.T) {
 	if again.Due(dayMillis) || again.value(0, 1, ledger.DimSub1, "new") == other {
 		t.Fatal("a new day did not give a new budget")
 	}
+}
+
+// TestCommonUsesAreNoState asks two budgets the same, of which one has forgotten what it knows without names.
+func TestCommonUsesAreNoState(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := NewBudgets(), NewBudgets()
+		for range rapid.IntRange(1, 400).Draw(t, "details") {
+			k := Detail{
+				Cell:    ledger.Key{Tenant: 1, Campaign: event.CampaignID(rapid.IntRange(0, 1).Draw(t, "campaign"))},
+				Country: event.Country(rapid.OneOf(rapid.Uint16Range('A'<<8|'A', 'A'<<8|'D'), rapid.Uint16()).Draw(t, "country")),
+				Device:  event.Device(rapid.Uint8().Draw(t, "device")),
+			}
+			sub := rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "sub1")
+			b.common = commonUses{at: map[uint64]uint32{}}
+			if x, y := a.others(&k, sub), b.others(&k, sub); x != y {
+				t.Fatalf("%+v: %b and %b", k, x, y)
+			}
+		}
+		dayA, namesA, usedA := a.State()
+		dayB, namesB, usedB := b.State()
+		if dayA != dayB || !slices.Equal(namesA, namesB) || !slices.Equal(usedA, usedB) {
+			t.Fatal("the budgets differ")
+		}
+	})
 }
