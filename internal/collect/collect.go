@@ -1,7 +1,7 @@
 // Package collect is the doors: the HTTP entrances for events. A door parses a request, authenticates it, resolves its
 // names against the catalog in force, hands events to the lanes and answers when they are durable.
 //
-// Goroutines: the event loops of package loop, one per core, which serve what comes by the hundred thousand (hot.go); one
+// Goroutines: the event loops of package loop, one per two cores, which serve what comes by the hundred thousand (hot.go); one
 // per connection that they hand over, owned by fasthttp; one here that flushes tallies every second. A request's memory
 // (work) belongs to its goroutine and goes back to a pool when the answer is built; a loop's belongs to the loop. The catalog is read through one
 // atomic pointer per request. What the package must not do: count, judge, keep state of events, or query anything.
@@ -77,7 +77,7 @@ type Config struct {
 	ClickWait   time.Duration // a click waits this long for its lane; default 500 ms
 	VerdictWait time.Duration // default 250 ms
 
-	Loops int // event loops in front of fasthttp; 0: one per core where the system has them, negative: none
+	Loops int // event loops in front of fasthttp; 0: one per two cores where the system has them, negative: none
 
 	Limits Limits
 }
