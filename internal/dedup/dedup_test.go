@@ -119,16 +119,16 @@ func TestBitmapsRememberEachIdOnce(t *testing.T) {
 		}
 	}
 	full := 0
-	for _, p := range m.Pages() {
-		if p.Bits == nil {
+	image := m.Image()
+	for _, p := range image.Pages() {
+		if p.Index == fullMinted {
 			full++
 		}
 	}
 	if full != 3 { // 6,667 counters per slot: one full page each
 		t.Fatalf("%d full pages, want 3", full)
 	}
-	again := NewMinted()
-	again.Restore(m.Pages())
+	again := restored(t, image)
 	for _, id := range ids {
 		if !again.Seen(event.Click, id) {
 			t.Fatal("lost in Restore")

@@ -1,14 +1,10 @@
 package dedup
 
 import (
-	"cmp"
 	"math/bits"
-	"runtime"
 	"slices"
-	"unsafe"
 
 	"milliard/internal/event"
-	"milliard/internal/offheap"
 )
 
 // PageKey names a page of ids that one minter made in one slot. A page of bits covers 4,096 counters and belongs to one
@@ -37,6 +33,7 @@ type mintedPage struct {
 
 const (
 	fullMinted   = 1
+	firstPage    = 2 // index of the first page in the slabs
 	firstUsesBit = 1 << 47
 )
 
@@ -55,24 +52,29 @@ func (p *mintedPage) unpack() PageKey {
 	}
 }
 
-// slab is the memory of 1,024 pages.
-type slab [1024][pageWords]uint64
+// slabPages is how many pages stand in one piece of memory.
+const slabPages = 1024
+
+// slab is the memory of some pages. Once an image shares it, it is never written again: the owner goes on with a copy.
+type slab struct {
+	words   []uint64
+	version uint64 // of its content, when it is shared
+	shared  bool
+}
 
 // Minted remembers ids that our own doors minted for the life of their token: one bit per id for each built-in type, two
-// bytes for custom types. The pages lie outside the Go heap and go when it is no longer reachable.
+// bytes for custom types.
 type Minted struct {
-	dir   []mintedPage // open addressing by hash, a power of two
-	used  int
-	slabs []*slab
-	arena *offheap.Arena
-	next  uint32   // page of the slabs that was never used
-	free  []uint32 // pages that are used no more
+	dir     []mintedPage // open addressing by hash, a power of two
+	used    int
+	slabs   []slab
+	version uint64   // of the slab that was made last
+	next    uint32   // page of the slabs that was never used
+	free    []uint32 // entries' numbers of pages that are used no more
 }
 
 // NewMinted returns an empty set.
-func NewMinted() *Minted {
-	return &Minted{dir: make([]mintedPage, 64), arena: offheap.New()}
-}
+func NewMinted() *Minted { return &Minted{dir: make([]mintedPage, 64)} }
 
 // place says where an id is remembered for a type: page and number in it. A custom type's id is looked for among the
 // first uses.
@@ -106,9 +108,20 @@ func (m *Minted) find(key uint64, page uint32) *mintedPage {
 	}
 }
 
+// words returns a page to be read.
 func (m *Minted) words(index uint32) *[pageWords]uint64 {
-	index -= 2
-	return &m.slabs[index/1024][index%1024]
+	index -= firstPage
+	at := index % slabPages * pageWords
+	return (*[pageWords]uint64)(m.slabs[index/slabPages].words[at : at+pageWords])
+}
+
+// writable returns a page to be written.
+func (m *Minted) writable(index uint32) *[pageWords]uint64 {
+	if s := &m.slabs[(index-firstPage)/slabPages]; s.shared {
+		m.version++
+		*s = slab{words: slices.Clone(s.words), version: m.version}
+	}
+	return m.words(index)
 }
 
 // typeAt returns the type that used id n of a page of first uses first; 0 when none did.
@@ -139,7 +152,6 @@ func (m *Minted) Touch(types, hi, lo []uint64) (sum uint64) {
 		}
 		sum += m.words(e.index)[n/64%pageWords]
 	}
-	runtime.KeepAlive(m)
 	return sum
 }
 
@@ -155,7 +167,6 @@ func (m *Minted) Seen(t event.Type, id event.MintedID) (seen bool) {
 			seen = m.bit(second(t, id))
 		}
 	}
-	runtime.KeepAlive(m)
 	return seen
 }
 
@@ -166,10 +177,9 @@ func (m *Minted) Claim(t event.Type, id event.MintedID) {
 		m.set(key, page, n, id.UnixMilli())
 	} else {
 		e := m.take(key, page, id.UnixMilli())
-		w := m.words(e.index)
-		switch typeAt(w, n) {
+		switch typeAt(m.words(e.index), n) {
 		case 0:
-			w[n/4] |= uint64(t) << (n % 4 * 16)
+			m.writable(e.index)[n/4] |= uint64(t) << (n % 4 * 16)
 			e.count++
 		case t:
 		default:
@@ -177,7 +187,6 @@ func (m *Minted) Claim(t event.Type, id event.MintedID) {
 			m.set(key, page, n, id.UnixMilli())
 		}
 	}
-	runtime.KeepAlive(m)
 }
 
 // take returns the entry of a page, which it makes if there is none.
@@ -200,8 +209,8 @@ func (m *Minted) set(key uint64, page, n uint32, at int64) {
 	if e.index == fullMinted {
 		return
 	}
-	if word := &m.words(e.index)[n/64]; *word>>(n%64)&1 == 0 {
-		*word |= 1 << (n % 64)
+	if m.words(e.index)[n/64]>>(n%64)&1 == 0 {
+		m.writable(e.index)[n/64] |= 1 << (n % 64)
 		e.count++
 	}
 	if e.count == pageBits {
@@ -226,19 +235,20 @@ func (m *Minted) alloc() uint32 {
 	if n := len(m.free); n > 0 {
 		index := m.free[n-1]
 		m.free = m.free[:n-1]
-		*m.words(index) = [pageWords]uint64{}
+		*m.writable(index) = [pageWords]uint64{}
 		return index
 	}
-	if int(m.next) == 1024*len(m.slabs) {
-		m.slabs = append(m.slabs, (*slab)(unsafe.Pointer(unsafe.SliceData(m.arena.Alloc(int(unsafe.Sizeof(slab{})))))))
+	if int(m.next) == slabPages*len(m.slabs) {
+		m.version++
+		m.slabs = append(m.slabs, slab{words: make([]uint64, slabPages*pageWords), version: m.version})
 	}
 	m.next++
-	return m.next - 1 + 2
+	return m.next - 1 + firstPage
 }
 
 // Expire forgets pages whose newest id was minted before limit (unix ms): no door accepts such a token any more.
 func (m *Minted) Expire(limit int64) {
-	before := m.used
+	before, free := m.used, len(m.free)
 	for i := range m.dir {
 		e := &m.dir[i]
 		if e.index == 0 || e.last >= limit {
@@ -250,45 +260,11 @@ func (m *Minted) Expire(limit int64) {
 		e.index = 0 // the chain that it cuts is mended below
 		m.used--
 	}
+	// The directory's order depends on its past. What is used next must not: an image has to restore it.
+	slices.Sort(m.free[free:])
 	if m.used < before {
 		m.lay(len(m.dir))
 	}
-}
-
-// Pages copies the state for an image, ordered by key.
-func (m *Minted) Pages() []Page[PageKey] {
-	out := make([]Page[PageKey], 0, m.used)
-	for i := range m.dir {
-		e := &m.dir[i]
-		if e.index == 0 {
-			continue
-		}
-		p := Page[PageKey]{Key: e.unpack(), Last: e.last}
-		if e.index != fullMinted {
-			p.Bits = slices.Clone(m.words(e.index)[:])
-		}
-		out = append(out, p)
-	}
-	slices.SortFunc(out, func(x, y Page[PageKey]) int {
-		return cmp.Or(cmp.Compare(x.Key.pack(), y.Key.pack()), cmp.Compare(x.Key.Page, y.Key.Page))
-	})
-	runtime.KeepAlive(m)
-	return out
-}
-
-// Restore replaces the state with an image's.
-func (m *Minted) Restore(pages []Page[PageKey]) {
-	*m = *NewMinted()
-	for _, p := range pages {
-		e := m.take(p.Key.pack(), p.Key.Page, p.Last)
-		if p.Bits == nil {
-			m.free = append(m.free, e.index)
-			e.index, e.count = fullMinted, pageBits
-			continue
-		}
-		e.count = uint32(copyBits(m.words(e.index), p.Bits))
-	}
-	runtime.KeepAlive(m)
 }
 
 // Len returns the number of pages.

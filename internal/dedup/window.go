@@ -228,7 +228,9 @@ func (w *Window) Stats() Stats {
 	s := Stats{Hashes: w.total, Generations: len(w.gens), OldestStart: w.gens[0].Start, EarlyForgets: w.early}
 	s.Bytes = w.tab.bytes()
 	for i := range w.gens {
-		s.Bytes += int64(8 * chunkHashes * len(w.gens[i].Chunks))
+		for _, c := range w.gens[i].Chunks {
+			s.Bytes += int64(8 * cap(c))
+		}
 	}
 	return s
 }

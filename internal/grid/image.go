@@ -44,7 +44,7 @@ type Snapshot struct {
 	unsealed   []SealedBatch
 	gens       []dedup.Generation
 	orders     []uint64
-	minted     []dedup.Page[dedup.PageKey]
+	minted     *dedup.MintedImage
 	imports    []dedup.Page[dedup.ImportPageKey]
 	budgetDay  int64
 	names      []string
@@ -57,7 +57,7 @@ func (s *State) Snapshot() *Snapshot {
 		lane: s.opt.Lane, seed: s.opt.Seed, pos: s.pos, lastExpiry: s.lastExpiry, clamped: s.clamped,
 		marks: make(map[journal.Incarnation]Mark, len(s.marks)), cut: s.cut,
 		unsealed: slices.Clone(s.unsealed), gens: s.window.Generations(),
-		orders: s.orders.List(), minted: s.minted.Pages(), imports: s.imports.Pages(),
+		orders: s.orders.List(), minted: s.minted.Image(), imports: s.imports.Pages(),
 	}
 	out.cut.Ends = slices.Clone(s.cut.Ends)
 	maps.Copy(out.marks, s.marks)
@@ -105,8 +105,8 @@ func (w *imageWriter) words(v []uint64) {
 }
 
 // encode returns the image's bytes. generationPart names the file of a closed generation; orderParts those of the full
-// chunks of the order list.
-func (s *Snapshot) encode(generationPart func(number uint32) string, orderParts []string) []byte {
+// chunks of the order list; slabParts those of the memory of minted ids.
+func (s *Snapshot) encode(generationPart func(number uint32) string, orderParts, slabParts []string) []byte {
 	w := &imageWriter{}
 	w.raw([]byte(imageMagic))
 	w.u16(imageVersion)
@@ -142,7 +142,8 @@ func (s *Snapshot) encode(generationPart func(number uint32) string, orderParts 
 	rest := s.orders[len(orderParts)*orderChunk:]
 	w.u32(uint32(len(rest)))
 	w.words(rest)
-	s.encodePages(w)
+	s.encodeMinted(w, slabParts)
+	s.encodeImports(w)
 	w.i64(s.budgetDay)
 	w.u32(uint32(len(s.names)))
 	for _, n := range s.names {
@@ -190,9 +191,19 @@ func (s *Snapshot) encodeUnsealed(w *imageWriter) {
 	}
 }
 
-func (s *Snapshot) encodePages(w *imageWriter) {
-	w.u32(uint32(len(s.minted)))
-	for _, p := range s.minted {
+func (s *Snapshot) encodeMinted(w *imageWriter, slabParts []string) {
+	w.u32(s.minted.Next)
+	w.u32(uint32(len(s.minted.Free)))
+	for _, index := range s.minted.Free {
+		w.u32(index)
+	}
+	w.u32(uint32(len(slabParts)))
+	for _, p := range slabParts {
+		w.bytes([]byte(p))
+	}
+	pages := s.minted.Pages()
+	w.u32(uint32(len(pages)))
+	for _, p := range pages {
 		w.u16(uint16(p.Key.Type))
 		slot := p.Key.Slot
 		if p.Key.FirstUses {
@@ -202,9 +213,11 @@ func (s *Snapshot) encodePages(w *imageWriter) {
 		w.u32(p.Key.Minter)
 		w.u32(p.Key.Page)
 		w.i64(p.Last)
-		w.u16(uint16(len(p.Bits)))
-		w.words(p.Bits)
+		w.u32(p.Index)
 	}
+}
+
+func (s *Snapshot) encodeImports(w *imageWriter) {
 	w.u32(uint32(len(s.imports)))
 	for _, p := range s.imports {
 		w.raw(p.Key.Import[:])
@@ -240,7 +253,10 @@ func decodeImage(b []byte, opt Options, load func(name string) ([]uint64, error)
 	if err := s.decodeOrders(r, load); err != nil {
 		return nil, err
 	}
-	s.decodePages(r)
+	if err := s.decodeMinted(r, load); err != nil {
+		return nil, err
+	}
+	s.decodeImports(r)
 	s.decodeBudgets(r)
 	if r.Err != nil || len(r.B) != 0 {
 		return nil, fmt.Errorf("%w: %w", ErrImage, cmp.Or(r.Err, errors.New("bytes after the end")))
@@ -315,19 +331,38 @@ func (s *State) decodeOrders(r *cursor.Reader, load func(string) ([]uint64, erro
 	return r.Err
 }
 
-func (s *State) decodePages(r *cursor.Reader) {
-	n := r.Count(22)
-	minted := make([]dedup.Page[dedup.PageKey], 0, n)
-	for range n {
-		p := dedup.Page[dedup.PageKey]{Key: dedup.PageKey{
-			Type: event.Type(r.U16()), Slot: r.U16(), Minter: r.U32(), Page: r.U32(),
-		}, Last: r.I64()}
-		p.Key.FirstUses, p.Key.Slot = p.Key.Slot&firstUses != 0, p.Key.Slot&^firstUses
-		p.Bits = pageBits(r)
-		minted = append(minted, p)
+func (s *State) decodeMinted(r *cursor.Reader, load func(string) ([]uint64, error)) error {
+	next := r.U32()
+	free := make([]uint32, r.Count(4))
+	for i := range free {
+		free[i] = r.U32()
 	}
-	s.minted.Restore(minted)
-	n = r.Count(26)
+	var slabs [][]uint64
+	for range r.Count(4) {
+		words, err := load(string(r.Bytes()))
+		if err != nil {
+			return err
+		}
+		slabs = append(slabs, words)
+	}
+	pages := make([]dedup.MintedPage, r.Count(24))
+	for i := range pages {
+		p := &pages[i]
+		p.Key = dedup.PageKey{Type: event.Type(r.U16()), Slot: r.U16(), Minter: r.U32(), Page: r.U32()}
+		p.Key.FirstUses, p.Key.Slot = p.Key.Slot&firstUses != 0, p.Key.Slot&^firstUses
+		p.Last, p.Index = r.I64(), r.U32()
+	}
+	if r.Err != nil {
+		return fmt.Errorf("%w: %w", ErrImage, r.Err)
+	}
+	if err := s.minted.Restore(next, free, pages, slabs); err != nil {
+		return fmt.Errorf("%w: minted ids: %w", ErrImage, err)
+	}
+	return nil
+}
+
+func (s *State) decodeImports(r *cursor.Reader) {
+	n := r.Count(26)
 	imports := make([]dedup.Page[dedup.ImportPageKey], 0, n)
 	for range n {
 		var p dedup.Page[dedup.ImportPageKey]

@@ -24,6 +24,16 @@ type imageStore struct {
 	parts map[uint32]string
 	// orderParts names the files of the full chunks of the order list.
 	orderParts []string
+	// slabs are the files of the memory of minted ids, by number; before are the names of those that the image before the
+	// newest stands on.
+	slabs  []slabPart
+	before map[string]bool
+}
+
+// slabPart is the file of a slab as it was at a version.
+type slabPart struct {
+	version uint64
+	name    string
 }
 
 func openImages(files durable.Files, dir string, log *slog.Logger) (*imageStore, error) {
@@ -101,12 +111,15 @@ func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
 	for number := range s.parts {
 		st.window.Forget(number)
 	}
+	for i := range s.slabs {
+		s.slabs[i].version = st.minted.Version(i)
+	}
 	return st, nil
 }
 
 // adopt remembers which parts the loaded image stands on, so that the next image does not write them again.
 func (s *imageStore) adopt(names map[string]bool) {
-	s.parts, s.orderParts = make(map[uint32]string), nil
+	s.parts, s.orderParts, s.slabs = make(map[uint32]string), nil, nil
 	for n := range names {
 		var number uint64
 		switch {
@@ -117,6 +130,11 @@ func (s *imageStore) adopt(names map[string]bool) {
 				s.orderParts = append(s.orderParts, "")
 			}
 			s.orderParts[number] = n
+		case scanPart(n, "minted", &number):
+			for uint64(len(s.slabs)) <= number {
+				s.slabs = append(s.slabs, slabPart{})
+			}
+			s.slabs[number].name = n
 		}
 	}
 }
@@ -150,13 +168,67 @@ func (s *imageStore) save(snap *Snapshot) error {
 		}
 		s.orderParts = append(s.orderParts, name)
 	}
-	b := snap.encode(func(number uint32) string { return s.parts[number] }, s.orderParts)
+	slabs, err := s.saveSlabs(snap)
+	if err != nil {
+		return err
+	}
+	b := snap.encode(func(number uint32) string { return s.parts[number] }, s.orderParts, slabs)
 	crash.Point(crash.ImageBefore)
 	if err := s.files.Write(filepath.Join(s.dir, imageName(snap.pos.Seq)), b); err != nil {
 		return err
 	}
 	crash.Point(crash.ImageClean)
-	return s.clean(snap)
+	if err := s.clean(snap); err != nil {
+		return err
+	}
+	return s.cleanSlabs(slabs)
+}
+
+// saveSlabs writes the slabs that have changed since they were written, and returns the names of all.
+func (s *imageStore) saveSlabs(snap *Snapshot) ([]string, error) {
+	names := make([]string, len(snap.minted.Slabs))
+	for i, slab := range snap.minted.Slabs {
+		if i == len(s.slabs) {
+			s.slabs = append(s.slabs, slabPart{})
+		}
+		part := &s.slabs[i]
+		if part.name == "" || part.version != slab.Version {
+			name, body := partName("minted", uint64(i), len(slab.Words), slab.Words)
+			if err := s.files.Write(filepath.Join(s.dir, name), body); err != nil {
+				return nil, err
+			}
+			*part = slabPart{slab.Version, name}
+			crash.Point(crash.ImagePart)
+		}
+		names[i] = part.name
+	}
+	return names, nil
+}
+
+// cleanSlabs removes the slabs that neither the image with these names nor the one before it stands on.
+func (s *imageStore) cleanSlabs(names []string) error {
+	now := make(map[string]bool, len(names))
+	for _, n := range names {
+		now[n] = true
+	}
+	before := s.before
+	s.before = now
+	if before == nil { // the first image since the start: what the one before stands on is not known for sure
+		return nil
+	}
+	found, err := s.files.List(s.dir, ".part")
+	if err != nil {
+		return fmt.Errorf("list image parts: %w", err)
+	}
+	for _, n := range found {
+		if !strings.HasPrefix(n, "minted-") || now[n] || before[n] {
+			continue
+		}
+		if err := s.files.Remove(filepath.Join(s.dir, n)); err != nil {
+			return fmt.Errorf("remove image part: %w", err)
+		}
+	}
+	return nil
 }
 
 // clean removes all but the newest images, and the generation parts that are older than every remembered generation.

@@ -265,6 +265,12 @@ func stateHash(s *State) [32]byte {
 }
 
 func encodeWithParts(snap *Snapshot, parts map[string][]uint64) []byte {
+	var slabs []string
+	for i, slab := range snap.minted.Slabs {
+		name, _ := partName("minted", uint64(i), len(slab.Words), slab.Words)
+		parts[name] = slab.Words
+		slabs = append(slabs, name)
+	}
 	return snap.encode(func(number uint32) string {
 		for _, g := range snap.gens {
 			if g.Number == number {
@@ -274,7 +280,7 @@ func encodeWithParts(snap *Snapshot, parts map[string][]uint64) []byte {
 			}
 		}
 		return ""
-	}, nil)
+	}, nil, slabs)
 }
 
 // TestRecoveryGivesTheSameVerdicts draws histories, stops at a random point with a random image, and folds on from it:

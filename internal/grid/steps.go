@@ -138,5 +138,9 @@ func (s *State) digest() [sha256.Size]byte {
 	snap := s.Snapshot()
 	snap.pos.Flush, snap.unsealed, snap.cut.Ends = 0, nil, nil
 	// Lists that stand in files of their own are gone from memory; their generations' numbers and counts stay.
-	return sha256.Sum256(snap.encode(func(uint32) string { return "" }, nil))
+	slabs := make([]string, len(snap.minted.Slabs))
+	for i, slab := range snap.minted.Slabs {
+		slabs[i], _ = partName("minted", uint64(i), len(slab.Words), slab.Words)
+	}
+	return sha256.Sum256(snap.encode(func(uint32) string { return "" }, nil, slabs))
 }
