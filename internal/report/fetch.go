@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"math/big"
 	"slices"
@@ -86,8 +87,8 @@ func (q *Query) build(names *catalog.View, marks []mark) (string, []any) {
 		columns = "value, " + columns
 	}
 
-	var keys []string
-	for _, d := range q.cellDims(names) {
+	keys := []string{"type::UINTEGER * 256 + class AS tc"} // fewer columns are grouped and handed over faster
+	for _, d := range q.cellDims(names)[2:] {
 		keys = append(keys, d.columnOf())
 	}
 	if slices.ContainsFunc(q.dims, func(d Dim) bool { return d.rollup() != 0 }) {
@@ -101,7 +102,11 @@ func (q *Query) build(names *catalog.View, marks []mark) (string, []any) {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "SELECT %s, revenue, payout, sum(n), sum(amount), sum(events) FROM ", strings.Join(keys, ", "))
+	fmt.Fprintf(&b, "SELECT %s, revenue::UBIGINT * %d + payout AS rp", strings.Join(keys, ", "), int64(1)<<32)
+	for _, c := range sumColumns() { // words where they fit: wider numbers are dear to hand over
+		fmt.Fprintf(&b, ", TRY_CAST(sum(%s) AS BIGINT) AS s%s", c, c)
+	}
+	b.WriteString(", CASE WHEN sn IS NULL OR samount IS NULL OR sevents IS NULL THEN concat_ws('/', sum(n), sum(amount), sum(events)) END FROM ")
 	source(&b, columns, pieces, marks, conds)
 	b.WriteString(" GROUP BY ALL")
 	if q.occurred || q.rollup != dimCount {
@@ -134,12 +139,13 @@ func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.Vie
 		return nil, fmt.Errorf("read cells: %w", err)
 	}
 	defer rows.Close()
-	dims := q.cellDims(names)
 	var out []cell
 	var c cell
-	var n, amount, events any
-	dest := make([]any, 0, len(dims)+8)
-	for _, d := range dims {
+	var typeClass, prices uint64
+	var sums [3]sql.NullInt64
+	var wider sql.NullString
+	dest := []any{&typeClass}
+	for _, d := range q.cellDims(names)[2:] {
 		dest = append(dest, &c.ids[d])
 	}
 	if slices.ContainsFunc(q.dims, func(d Dim) bool { return d.rollup() != 0 }) {
@@ -151,7 +157,7 @@ func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.Vie
 			dest = append(dest, &c.offset)
 		}
 	}
-	dest = append(dest, &c.revenue, &c.payout, &n, &amount, &events)
+	dest = append(dest, &prices, &sums[0], &sums[1], &sums[2], &wider)
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
 			return nil, fmt.Errorf("read cells: %w", err)
@@ -159,11 +165,11 @@ func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.Vie
 		if len(out) >= maxGroups {
 			return nil, fmt.Errorf("%w: more than %d; use fewer dimensions, a coarser grain or a filter", ErrTooMany, maxGroups)
 		}
-		for _, sum := range []struct {
-			from any
-			to   *wide
-		}{{n, &c.n}, {amount, &c.amount}, {events, &c.events}} {
-			if *sum.to, err = wideFrom(sum.from); err != nil {
+		c.ids[EventType], c.ids[Class] = int64(typeClass>>8), int64(typeClass&0xff)
+		c.revenue, c.payout = event.PriceID(prices>>32), event.PriceID(uint32(prices))
+		c.n, c.amount, c.events = wideOf(sums[0].Int64), wideOf(sums[1].Int64), wideOf(sums[2].Int64)
+		if wider.Valid {
+			if err := c.widen(wider.String); err != nil {
 				return nil, fmt.Errorf("read cells: %w", err)
 			}
 		}
@@ -175,16 +181,27 @@ func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.Vie
 	return out, nil
 }
 
-// wideFrom takes a sum as the driver gives it.
-func wideFrom(v any) (wide, error) {
-	if x, ok := v.(int64); ok {
-		return wideOf(x), nil
+// sumColumns are what SQL sums, in order.
+func sumColumns() [3]string { return [...]string{"n", "amount", "events"} }
+
+// widen reads the sums of a cell one of which does not fit into a word.
+func (c *cell) widen(s string) error {
+	parts := strings.Split(s, "/")
+	to := [...]*wide{&c.n, &c.amount, &c.events}
+	if len(parts) != len(to) {
+		return fmt.Errorf("sums %q", s)
 	}
-	x, err := integer(v)
-	if err != nil {
-		return wide{}, err
+	for i, part := range parts {
+		x, ok := new(big.Int).SetString(part, 10)
+		if !ok {
+			return fmt.Errorf("sum %q", part)
+		}
+		var err error
+		if *to[i], err = wideOfBig(x); err != nil {
+			return err
+		}
 	}
-	return wideOfBig(x)
+	return nil
 }
 
 // integer takes a sum as the driver gives it: HUGEINT as *big.Int, smaller ones as int64. Anything else would not be
