@@ -110,7 +110,7 @@ func (b *bench) summary() (string, bool) {
 
 // save appends the result to its file and writes the table anew. A run that has done nothing leaves nothing.
 func (r *result) save(b *bench) error {
-	if b.opt.results == "" || r.N == 0 && r.clean() && r.Skipped == "" {
+	if b.opt.results == "" || len(r.Done) == 0 && r.clean() && r.Skipped == "" {
 		return nil
 	}
 	if err := os.MkdirAll(b.opt.results, 0o755); err != nil {
