@@ -95,6 +95,7 @@ func TestVerifyFindsEveryDamage(t *testing.T) {
 		"a flipped bit in a sum":     {sqlCase("UPDATE cells SET n = xor(n, 1048576) " + one("cells", "true")), "cells", "the ledger has"},
 		"a cell of another class":    {sqlCase("UPDATE cells SET class = 2 " + one("cells", "class = 1")), "cells", "class valid"},
 		"a cell is gone":             {sqlCase("DELETE FROM cells " + one("cells", "class = 1")), "conservation", "events in the log"},
+		"a cell of no lane":          {sqlCase("UPDATE cells SET lane = 77 " + one("cells", "class = 1")), "cells", "lane 77"},
 		"a cell twice":               {sqlCase("INSERT INTO cells SELECT * FROM cells " + one("cells", "true")), "conservation", ""},
 		"an occurred cell":           {sqlCase("INSERT INTO moved_15m SELECT * REPLACE (bucket - bucket % 15 AS bucket) FROM cells " + one("cells", "true")), "rollups", "occurred_15m"},
 		"a dimension":                {sqlCase("UPDATE values_15m SET value = 'XX' " + one("values_15m", "dim = 1")), "rollups", "dim_15m dim 1"},

@@ -3,6 +3,7 @@ package verify
 import (
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/zeebo/xxh3"
 
@@ -149,15 +150,30 @@ type account struct {
 
 // prints holds the accounts of a run.
 type prints struct {
+	lanes []Lane
 	pages map[printKey]*[printPage]account // by the first group of the page
 }
 
-func newPrints() *prints { return &prints{pages: map[printKey]*[printPage]account{}} }
+func newPrints(lanes []Lane) *prints {
+	return &prints{lanes: lanes, pages: map[printKey]*[printPage]account{}}
+}
+
+// noLane is where rows of lanes belong that there are not: a damaged column may name any number of them.
+const noLane = -1
+
+// key names the group of a bucket.
+func (p *prints) key(t table, lane, bucket int32) printKey {
+	if !slices.ContainsFunc(p.lanes, func(l Lane) bool { return int32(l.Number) == lane }) {
+		lane = noLane
+	}
+	return printKey{t, lane, groupOf(bucket)}
+}
 
 // at returns the account of a bucket. It stays where it is.
 func (p *prints) at(t table, lane, bucket int32) *account {
-	g := groupOf(bucket)
-	k := printKey{t, lane, g / printPage * printPage}
+	k := p.key(t, lane, bucket)
+	g := k.group
+	k.group = g / printPage * printPage
 	page := p.pages[k]
 	if page == nil {
 		page = &[printPage]account{}

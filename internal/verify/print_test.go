@@ -47,7 +47,7 @@ func randomBatch(rnd *rand.Rand, logTime int64) *batch {
 // TestPrintsOfLogAndLedgerCancelOut writes a ledger of what the exact counter says and takes it from the log's prints.
 func TestPrintsOfLogAndLedgerCancelOut(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	r := newRun(Options{})
+	r := newRun(Options{Lanes: []Lane{{Number: 2}}})
 	fast := newLogPrint(r.secret, r.prints, 2)
 	exact := newSums(t.TempDir(), 1<<30)
 	slow := newCounter(2, true, exact.addLog)
@@ -165,7 +165,7 @@ func TestIndexGivesNumbersInOrder(t *testing.T) {
 }
 
 func BenchmarkLogPrint(b *testing.B) {
-	r := newRun(Options{})
+	r := newRun(Options{Lanes: []Lane{{Number: 2}}})
 	fast := newLogPrint(r.secret, r.prints, 0)
 	rnd := rand.New(rand.NewPCG(3, 4))
 	var bl event.Builder
@@ -197,7 +197,7 @@ func TestRecountByColumnsIsTheSame(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fast, slow := newRun(Options{Scratch: t.TempDir(), MaxCells: 50}), newRun(Options{})
+		fast, slow := newRun(Options{Scratch: t.TempDir(), MaxCells: 50}), newRun(Options{Lanes: []Lane{{Number: 2}}})
 		fast.by, slow.by = g, g
 		regroup, count := newRegrouper(fast, 3), newCounter(3, false, slow.addLog)
 		rnd := rand.New(rand.NewPCG(3, 4))

@@ -191,7 +191,7 @@ func newRun(opt Options) *run {
 	return &run{
 		opt: opt, res: &Result{Findings: []Finding{}}, failed: map[string]int64{}, details: map[string]string{},
 		sums: newSums(opt.Scratch, opt.MaxCells),
-		rows: map[group]*print128{}, at: map[int]ledger.Position{}, secret: newSecret(), prints: newPrints(),
+		rows: map[group]*print128{}, at: map[int]ledger.Position{}, secret: newSecret(), prints: newPrints(opt.Lanes),
 		pace: newPace(&opt), seed: rand.Uint64(),
 	}
 }
@@ -214,7 +214,7 @@ func (r *run) addLedger(k *cellKey, v *sum) {
 }
 
 func (r *run) wanted(k *cellKey) bool {
-	return r.only == nil || r.only[printKey{k.table, k.lane, groupOf(k.Bucket)}]
+	return r.only == nil || r.only[r.prints.key(k.table, k.lane, k.Bucket)]
 }
 
 // wantsDims says whether any cell of a dimension is wanted.
