@@ -64,7 +64,12 @@ type Archive struct {
 	dir   string
 	// codec makes the compressor on first use: it is large, and safe for everybody at once.
 	codec func() (*codec, error)
+	// scratch holds buffers in which segments are put together: they are as large as the log that they seal, and memory
+	// that is new costs more than what is written into it.
+	scratch sync.Pool
 }
+
+type scratch struct{ main, personal []byte }
 
 type codec struct {
 	enc *zstd.Encoder
@@ -133,7 +138,12 @@ func (a *Archive) Seal(lane int, batches []Batch) (Segment, error) {
 	if err != nil {
 		return Segment{}, err
 	}
-	main, personal, err := c.encode(lane, batches)
+	buffers, ok := a.scratch.Get().(*scratch)
+	if !ok {
+		buffers = &scratch{}
+	}
+	defer a.scratch.Put(buffers)
+	main, personal, err := c.encode(lane, batches, buffers)
 	if err != nil {
 		return Segment{}, err
 	}
@@ -152,15 +162,15 @@ func (a *Archive) Seal(lane int, batches []Batch) (Segment, error) {
 	return s, nil
 }
 
-func (c *codec) encode(lane int, batches []Batch) (main, personal []byte, err error) {
+func (c *codec) encode(lane int, batches []Batch, buffers *scratch) (main, personal []byte, err error) {
 	le := binary.LittleEndian
-	head := func(magic string) []byte {
-		b := append([]byte(magic), 0)
+	head := func(b []byte, magic string) []byte {
+		b = append(append(b[:0], magic...), 0)
 		b = le.AppendUint16(b, uint16(lane))
 		b = le.AppendUint64(b, batches[0].Seq)
 		return le.AppendUint32(b, uint32(len(batches)))
 	}
-	main, personal = head(mainMagic), head(personalMagic)
+	main, personal = head(buffers.main, mainMagic), head(buffers.personal, personalMagic)
 	split, err := splitAll(batches)
 	if err != nil {
 		return nil, nil, err
@@ -190,6 +200,7 @@ func (c *codec) encode(lane int, batches []Batch) (main, personal []byte, err er
 			personal = append(personal, bl.Personal...)
 		}
 	}
+	buffers.main, buffers.personal = main, personal
 	return c.compress(main), c.compress(personal), nil
 }
 

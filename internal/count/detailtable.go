@@ -2,6 +2,7 @@ package count
 
 import (
 	"math/bits"
+	"slices"
 
 	"milliard/internal/event"
 	"milliard/internal/ledger"
@@ -131,6 +132,7 @@ func (t *detailTable) touch(hashes []uint64) (sum uint64) {
 
 func (t *detailTable) grow() {
 	t.index = make([]uint64, max(64, 2*len(t.index)))
+	t.rows = slices.Grow(t.rows, max(0, len(t.index)/2-len(t.rows)))
 	mask := uint64(len(t.index) - 1)
 	for n := range t.rows {
 		k := &t.rows[n].key

@@ -47,6 +47,14 @@ func (g *gathering) keep(b []byte) string {
 	return g.text.String()[at:]
 }
 
+// roomy doubles a list that is full: append would copy a long one several times as often.
+func roomy[T any](list []T) []T {
+	if len(list) < cap(list) {
+		return list
+	}
+	return slices.Grow(list, max(1024, len(list)))
+}
+
 // eventID is EventID with its text kept.
 func (g *gathering) eventID(e *event.Event) string {
 	if e.Space == event.Foreign || e.Space == event.Imported && len(e.Foreign) > 0 {
@@ -59,12 +67,14 @@ func (g *gathering) eventID(e *event.Event) string {
 func (g *gathering) addRow(seq uint64, row uint32, e *event.Event, class event.Class, received int64) {
 	switch e.Type {
 	case event.Click:
+		g.clicks = roomy(g.clicks)
 		g.clicks = append(g.clicks, ledger.ClickRow{
 			Seq: seq, Row: row, ClickID: e.Click, EventID: g.eventID(e), Time: e.Time, Received: received, Tenant: e.Tenant,
 			Campaign: e.Campaign, Banner: e.Banner, Affiliate: e.Affiliate, Class: class, Country: e.Country,
 			Device: e.Device, Subs: g.keep(e.Subs),
 		})
 	case event.Conversion:
+		g.sales = roomy(g.sales)
 		g.sales = append(g.sales, ledger.SaleRow{
 			Seq: seq, Row: row, EventID: g.eventID(e), Order: g.keep(e.Order), ClickID: e.Click, ClickTime: e.ClickTime,
 			Time: e.Time, Received: received, Tenant: e.Tenant, Advertiser: e.Advertiser, Campaign: e.Campaign,
