@@ -222,6 +222,8 @@ func (r *run) singles(c *caller, t *traffic, m *meter) {
 		switch {
 		case what == forged && status != 0 && status < 500 && status != fasthttp.StatusTooManyRequests:
 			m.count("forgery answered", 1)
+		case status == want && len(resp.Header.Peek("Milliard-At-Risk")) > 0:
+			m.count("at risk", 1)
 		case status == want:
 			m.count("accepted", 1)
 		default:

@@ -31,6 +31,7 @@ type fakeServer struct {
 	most     int // requests at once
 	catalog  catalog.Document
 	refuse   []catalog.Problem
+	risked   bool // a click was redirected at risk
 }
 
 func newFakeServer(t *testing.T) *fakeServer {
@@ -174,6 +175,12 @@ func (f *fakeServer) click(w http.ResponseWriter, r *http.Request) {
 		return
 	case "astray":
 		to = "https://other.example/land?click_id=abc"
+	case "risky":
+		f.mu.Lock()
+		if f.risked = !f.risked; f.risked { // the first time
+			w.Header().Set("Milliard-At-Risk", "1")
+		}
+		f.mu.Unlock()
 	case "bare":
 		to = "https://shop.example/land"
 	}

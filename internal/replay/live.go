@@ -166,10 +166,11 @@ func (l *live) attempt(e *Event, line *logLine, req *fasthttp.Request, resp *fas
 	}
 	status := resp.StatusCode()
 	l.tally.with(func(s *Summary) { bump(s.Answers, strconv.Itoa(status), 1) })
+	risky := len(resp.Header.Peek("Milliard-At-Risk")) > 0 // the visitor was sent on, the click is no promise
 	switch {
-	case status == fasthttp.StatusTooManyRequests, status >= 500 && repeatable:
+	case status == fasthttp.StatusTooManyRequests, (status >= 500 || risky) && repeatable:
 		return fmt.Errorf("%w: status %d", errTemporary, status)
-	case status >= 500:
+	case status >= 500, risky:
 		return fmt.Errorf("%w: status %d", errUnanswered, status)
 	}
 	l.judge(e, resp, &answered)

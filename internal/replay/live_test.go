@@ -162,3 +162,17 @@ func TestPersistGivesUpAfterPatience(t *testing.T) {
 		t.Errorf("%d tries, %v", tries, err)
 	}
 }
+
+// TestAClickAtRiskIsSentAgain: the redirect says that nobody knows of the click; it goes out again with the same id.
+func TestAClickAtRiskIsSentAgain(t *testing.T) {
+	f := newFakeServer(t)
+	o := options(t, f, liveMap, "c,a,l,u,r,s\nrisky,p,https://shop.example/land,Agent,,\n")
+	o.Tenant, o.Connections = "acme", 1
+	s, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Accepted != 1 || s.Retries != 1 || len(f.requests) != 2 || f.requests[0].URL.Query().Get("eid") != f.requests[1].URL.Query().Get("eid") {
+		t.Errorf("%+v, %d requests", s, len(f.requests))
+	}
+}
