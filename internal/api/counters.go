@@ -84,9 +84,7 @@ func (a *Report) counters(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, http.StatusBadRequest, "bad_request", err)
 		return
 	}
-	ctx, cancel := a.context(r)
-	defer cancel()
-	mem.answer, err = a.Service.AppendCounters(ctx, names, x, mem.answer[:0])
+	mem.answer, err = a.Service.AppendCounters(r.Context(), a.limit(), names, x, mem.answer[:0])
 	if err != nil {
 		writeReportError(w, err)
 		return

@@ -48,12 +48,15 @@ func (a *Report) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/sql", a.sql)
 }
 
-func (a *Report) context(r *http.Request) (context.Context, context.CancelFunc) {
-	limit := a.Timeout
-	if limit <= 0 {
-		limit = reportTimeout
+func (a *Report) limit() time.Duration {
+	if a.Timeout <= 0 {
+		return reportTimeout
 	}
-	return context.WithTimeout(r.Context(), limit)
+	return a.Timeout
+}
+
+func (a *Report) context(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), a.limit())
 }
 
 // view finds the tenant that a request is about.

@@ -22,9 +22,8 @@ type hotRequest struct {
 
 	host, ua, referer, forwarded, country, gpc, auth, apiKey, media []byte
 
-	length     int // of the body, -1 when it is not announced
-	errorsOnly bool
-	seen       uint32
+	length int // of the body, -1 when it is not announced
+	seen   uint32
 }
 
 // The headers that mean something to a hot request. Each may stand in it once.
@@ -42,10 +41,9 @@ const (
 	seenConnection
 )
 
-// The parts of first lines.
+// Where the text of the first line ends.
 const (
-	hotDoor    = "POST /v1/events"
-	hotErrors  = "?answers=errors"
+	hotEvents1 = "POST /v1/events HTTP/1.1\r\n"
 	hotVersion = " HTTP/1.1\r\n"
 	hotPath    = "GET /i?"
 )
@@ -103,16 +101,11 @@ func (r *hotRequest) firstLine(b []byte, limit int) int {
 		r.kind, r.query = hotPixel, uri[3:]
 		return end + 2
 	}
-	rest, ok := bytes.CutPrefix(b, []byte(hotDoor))
-	if !ok || limit < len(hotDoor)+len(hotErrors) {
-		return 0
+	if len(b) > len(hotEvents1) && string(b[:len(hotEvents1)]) == hotEvents1 && limit >= len("/v1/events") {
+		r.kind = hotEvents
+		return len(hotEvents1)
 	}
-	rest, r.errorsOnly = bytes.CutPrefix(rest, []byte(hotErrors))
-	if rest, ok = bytes.CutPrefix(rest, []byte(hotVersion)); !ok {
-		return 0
-	}
-	r.kind = hotEvents
-	return len(b) - len(rest)
+	return 0
 }
 
 // header reads one line. It returns false for what changes the meaning of a request in a way that is not for here.

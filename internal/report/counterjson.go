@@ -36,12 +36,17 @@ func (a *Askers) Put(x *Asker) {
 	}
 	clear(x.Keys) // they hold on to the request's text
 	x.Keys = x.Keys[:0]
-	x.q = question{shapes: x.q.shapes[:0], places: x.q.places[:0], sums: x.q.sums[:0], fresh: Fresh{Lanes: x.q.fresh.Lanes[:0]}}
+	x.q = question{
+		shapes: x.q.shapes[:0], places: x.q.places[:0], sums: x.q.sums[:0], names: x.q.names,
+		fresh: Fresh{Lanes: x.q.fresh.Lanes[:0]},
+	}
 	a.pool.Put(x)
 }
 
-// AppendCounters answers the asker's keys and appends the answer, the JSON of Counts and a line feed.
-func (s *Service) AppendCounters(ctx context.Context, names *catalog.View, x *Asker, b []byte) ([]byte, error) {
+// AppendCounters answers the asker's keys and appends the answer, the JSON of Counts and a line feed. When the ledger has
+// to be read that takes no longer than limit.
+func (s *Service) AppendCounters(ctx context.Context, limit time.Duration, names *catalog.View, x *Asker, b []byte) ([]byte, error) {
+	x.q.limit = limit
 	if err := s.answer(ctx, names, x.Keys, &x.q); err != nil {
 		return b, err
 	}

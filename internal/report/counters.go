@@ -85,6 +85,9 @@ type question struct {
 	sums   []sum // the answers, in the order of the keys
 	fresh  Fresh
 
+	limit time.Duration // of reading the ledger; 0: as long as the context lasts
+	names knownNames
+
 	zone     *time.Location
 	from, to string // the last range that was resolved, into lo and hi
 	lo, hi   int64
@@ -123,9 +126,17 @@ func (s *Service) answer(ctx context.Context, names *catalog.View, keys []Counte
 			return atKey(err, i, len(keys))
 		}
 	}
-	v, err := s.resident(ctx, q.shapes)
-	if err != nil {
-		return err
+	v := s.shown(q.shapes)
+	if v == nil {
+		if q.limit > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, q.limit)
+			defer cancel()
+		}
+		var err error
+		if v, err = s.resident(ctx, q.shapes); err != nil {
+			return err
+		}
 	}
 	if v != nil {
 		q.fromMemory(v)
@@ -172,7 +183,7 @@ func atKey(err error, i, of int) error {
 // place resolves one key.
 func (s *Service) place(names *catalog.View, now time.Time, k *CounterKey, q *question, p *place) error {
 	p.ids = counterIDs{anyID, int64(event.Valid), anyID, anyID, anyID}
-	if err := k.resolve(names, &p.ids); err != nil {
+	if err := k.resolve(names, &q.names, &p.ids); err != nil {
 		return err
 	}
 	if err := s.resolveRange(names, now, k, q); err != nil {
@@ -203,7 +214,7 @@ func (q *question) shapeOf(t *tableKey) int {
 	return len(q.shapes)
 }
 
-func (k *CounterKey) resolve(names *catalog.View, ids *counterIDs) error {
+func (k *CounterKey) resolve(names *catalog.View, known *knownNames, ids *counterIDs) error {
 	for _, f := range [...]struct {
 		at  int
 		dim Dim
@@ -214,7 +225,7 @@ func (k *CounterKey) resolve(names *catalog.View, ids *counterIDs) error {
 		case f.dim == Class && f.key == "all":
 			ids[f.at] = anyID
 		default:
-			id, ok := resolve(names, f.dim, f.key)
+			id, ok := known.resolve(names, f.dim, f.key)
 			if !ok {
 				return bad(f.dim.String(), "there is no %s %q", f.dim, clip(f.key))
 			}
@@ -283,4 +294,33 @@ func (s *Service) zone(name string) (*time.Location, error) {
 		s.zones.Store(name, z)
 	}
 	return z, err
+}
+
+// knownNames are ids that were found before, of one snapshot of the catalog.
+type knownNames struct {
+	of  *catalog.View
+	ids [dimCount]map[string]int64
+}
+
+const maxKnownNames = 1 << 14 // of one dimension
+
+// resolve finds the id of a key.
+func (n *knownNames) resolve(names *catalog.View, d Dim, key string) (int64, bool) {
+	if d != Campaign && d != Affiliate {
+		return resolve(names, d, key)
+	}
+	if n.of != names {
+		*n = knownNames{of: names}
+	}
+	if id, ok := n.ids[d][key]; ok {
+		return id, true
+	}
+	id, ok := resolve(names, d, key)
+	if ok {
+		if n.ids[d] == nil || len(n.ids[d]) >= maxKnownNames {
+			n.ids[d] = map[string]int64{}
+		}
+		n.ids[d][strings.Clone(key)] = id
+	}
+	return id, ok
 }

@@ -79,19 +79,30 @@ type residents struct {
 // clock is the monotonic time in nanoseconds.
 func (s *Service) clock() int64 { return int64(time.Since(s.epoch)) }
 
-// resident returns an instant that has every one of the tables; nil when the ledger has to be asked.
+// shown returns an instant that has every one of the tables and may still be shown; nil when there is none. It does not
+// wait.
+func (s *Service) shown(keys []tableKey) *instant {
+	if s.residents == nil {
+		return nil
+	}
+	now := s.clock()
+	v := s.residents.now.Load()
+	if !v.holds(keys) || !s.current(v, now) {
+		return nil
+	}
+	v.use(keys, now)
+	return v
+}
+
+// resident makes an instant that has every one of the tables; nil when the ledger has to be asked.
 func (s *Service) resident(ctx context.Context, keys []tableKey) (*instant, error) {
 	r := s.residents
-	if r == nil || len(keys) == 0 {
+	if r == nil {
 		return nil, nil
 	}
 	now := s.clock()
 	v := r.now.Load()
 	if v.holds(keys) {
-		if s.current(v, now) {
-			v.use(keys, now)
-			return v, nil
-		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if v = r.now.Load(); !s.current(v, s.clock()) { // nobody else has made one meanwhile
