@@ -37,9 +37,9 @@ func childMemory(_ context.Context, args []string, out io.Writer) error {
 		at := 1_700_000_000_000 + int64(i/1000)
 		if i%1000 == 0 {
 			w.Advance(at)
-			if w.Unstored() >= 2 { // the lane takes an image then, and drops the lists that it has stored
+			if w.Crowded() { // the lane takes an image then, and drops the lists that it has stored
 				for _, g := range w.Generations() {
-					w.Forget(g.Number)
+					w.Forget(g.Number, g.Complete())
 				}
 			}
 		}

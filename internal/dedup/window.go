@@ -33,18 +33,44 @@ const sweepParts = parts / 16
 // chunkHashes is how many hashes stand in one piece of a generation's list.
 const chunkHashes = 8192
 
-// Generation is a stretch of the window. Its hashes are listed in the order they were claimed; once it is closed the
-// list never changes.
+// Stretch is how many hashes of a generation are stored together: what is full never changes.
+const Stretch = 32 * chunkHashes
+
+// Generation is one part of the window's time. Its hashes are listed in the order they were claimed; once it is closed
+// the list never changes.
 type Generation struct {
 	Number uint32
 	Start  int64 // log time, unix milliseconds, of the first claim
 	End    int64 // log time at which it was closed; 0 while it is live
 	Count  int
-	Chunks [][]uint64 // nil once they have been written away (Forget)
+	Stored int        // so many of the hashes stand elsewhere and are listed no more (Forget)
+	Chunks [][]uint64 // the others
 }
 
-// Listed says whether the generation still has the list of its hashes.
-func (g *Generation) Listed() bool { return g.Count == 0 || g.Chunks != nil }
+// Complete returns how many of the hashes stand in stretches that will not change: all of them once it is closed.
+func (g *Generation) Complete() int {
+	if g.End != 0 {
+		return g.Count
+	}
+	return g.Count / Stretch * Stretch
+}
+
+// Stretches returns how many stretches those hashes are.
+func (g *Generation) Stretches() int { return (g.Complete() + Stretch - 1) / Stretch }
+
+// List returns the hashes from number from, which begins a stretch, to number to. ok is false when they are listed no more.
+func (g *Generation) List(from, to int) (chunks [][]uint64, ok bool) {
+	if from < g.Stored {
+		return nil, false
+	}
+	for i := (from - g.Stored) / chunkHashes; from < to; i++ {
+		c := g.Chunks[i]
+		c = c[:min(len(c), to-from)]
+		chunks = append(chunks, c)
+		from += len(c)
+	}
+	return chunks, true
+}
 
 // Window is a set of 64-bit keyed hashes that forgets by age and by number. Its tables lie outside the Go heap and go
 // when it is no longer reachable.
@@ -135,7 +161,6 @@ func (w *Window) Advance(logTime int64) {
 			w.early++
 		}
 		w.total -= first.Count
-		first.Chunks = nil
 		w.setGens(w.gens[1:])
 	}
 }
@@ -158,24 +183,27 @@ func (w *Window) Generations() []Generation {
 	return out
 }
 
-// Forget drops the list of hashes of a closed generation once it is stored elsewhere; it stays remembered.
-func (w *Window) Forget(number uint32) {
-	for i := range w.gens[:len(w.gens)-1] {
-		if w.gens[i].Number == number {
-			w.gens[i].Chunks = nil
+// Forget drops the first hashes of a generation's list once they are stored elsewhere: its complete stretches. They stay
+// remembered.
+func (w *Window) Forget(number uint32, hashes int) {
+	for i := range w.gens {
+		g := &w.gens[i]
+		if g.Number != number || hashes <= g.Stored || hashes > g.Complete() {
+			continue
 		}
+		dropped := (hashes - g.Stored + chunkHashes - 1) / chunkHashes
+		g.Chunks, g.Stored = slices.Clone(g.Chunks[dropped:]), hashes // a clone, or the dropped would stay in memory
 	}
 }
 
-// Unstored returns how many closed generations still have their list. Each takes as much memory as it has in the
-// tables, so whoever stores them should not let them become many.
-func (w *Window) Unstored() (n int) {
-	for i := range w.gens[:len(w.gens)-1] {
-		if w.gens[i].Chunks != nil {
-			n++
-		}
+// Crowded says whether so many hashes are listed that they should be stored: each takes as much memory in its list as
+// in the tables.
+func (w *Window) Crowded() bool {
+	listed := 0
+	for i := range w.gens {
+		listed += w.gens[i].Count - w.gens[i].Stored
 	}
-	return n
+	return listed >= max(2*Stretch, w.total/16)
 }
 
 // Restore replaces the content with generations read from an image, oldest first, the last one live. More generations
@@ -197,9 +225,6 @@ func (w *Window) Restore(gens []Generation) error {
 			}
 		}
 		w.total += g.Count
-	}
-	if g := w.live(); g.Count > 0 { // its chunks as Claim makes them
-		g.Chunks = Chunks(slices.Concat(g.Chunks...))
 	}
 	runtime.KeepAlive(w)
 	return nil

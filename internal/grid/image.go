@@ -104,9 +104,9 @@ func (w *imageWriter) words(v []uint64) {
 	}
 }
 
-// encode returns the image's bytes. generationPart names the file of a closed generation; orderParts those of the full
+// encode returns the image's bytes. generationPart names the file of a stretch of a generation; orderParts those of the full
 // chunks of the order list; slabParts those of the memory of minted ids.
-func (s *Snapshot) encode(generationPart func(number uint32) string, orderParts, slabParts []string) []byte {
+func (s *Snapshot) encode(generationPart func(number uint32, stretch int) string, orderParts, slabParts []string) []byte {
 	w := &imageWriter{}
 	w.raw([]byte(imageMagic))
 	w.u16(imageVersion)
@@ -121,17 +121,18 @@ func (s *Snapshot) encode(generationPart func(number uint32) string, orderParts,
 	s.encodeMarks(w)
 	s.encodeUnsealed(w)
 	w.u32(uint32(len(s.gens)))
-	for i, g := range s.gens {
+	for _, g := range s.gens {
 		w.u32(g.Number)
 		w.i64(g.Start)
 		w.i64(g.End)
 		w.u32(uint32(g.Count))
-		if i < len(s.gens)-1 {
-			w.bytes([]byte(generationPart(g.Number)))
-			continue
+		w.u32(uint32(g.Stretches()))
+		for k := range g.Stretches() {
+			w.bytes([]byte(generationPart(g.Number, k)))
 		}
-		w.bytes(nil)
-		for _, c := range g.Chunks {
+		rest, _ := g.List(g.Complete(), g.Count) // never stored elsewhere, so it is listed
+		w.u32(uint32(g.Count - g.Complete()))
+		for _, c := range rest {
 			w.words(c)
 		}
 	}
@@ -287,22 +288,23 @@ func (s *State) decodeUnsealed(r *cursor.Reader) {
 }
 
 func (s *State) decodeWindow(r *cursor.Reader, load func(string) ([]uint64, error)) error {
-	n := r.Count(28)
+	n := r.Count(32)
 	gens := make([]dedup.Generation, 0, n)
 	for range n {
 		g := dedup.Generation{Number: r.U32(), Start: r.I64(), End: r.I64(), Count: int(r.U32())}
-		if name := r.Bytes(); len(name) > 0 {
-			hashes, err := load(string(name))
+		var hashes []uint64
+		for range r.Count(4) {
+			part, err := load(string(r.Bytes()))
 			if err != nil {
 				return err
 			}
-			g.Chunks = [][]uint64{hashes}
-		} else {
-			g.Chunks = [][]uint64{r.Words(g.Count)}
+			hashes = append(hashes, part...)
 		}
-		if len(g.Chunks[0]) != g.Count {
+		hashes = append(hashes, r.Words(r.Count(8))...)
+		if len(hashes) != g.Count {
 			return fmt.Errorf("%w: generation %d is incomplete", ErrImage, g.Number)
 		}
+		g.Chunks = dedup.Chunks(hashes)
 		gens = append(gens, g)
 	}
 	if r.Err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"milliard/internal/crash"
+	"milliard/internal/dedup"
 	"milliard/internal/durable"
 	"milliard/internal/planted"
 )
@@ -20,8 +21,8 @@ type imageStore struct {
 	files durable.Files
 	dir   string
 	log   *slog.Logger
-	// parts names the files of closed generations that stand on disk.
-	parts map[uint32]string
+	// parts names the files of stretches of generations that stand on disk.
+	parts map[stretchOf]string
 	// orderParts names the files of the full chunks of the order list.
 	orderParts []string
 	// slabs are the files of the memory of minted ids, by number; before are the names of those that the image before the
@@ -29,6 +30,17 @@ type imageStore struct {
 	slabs  []slabPart
 	before map[string]bool
 }
+
+// stretchOf names a stretch of a generation of the window.
+type stretchOf struct {
+	generation uint32
+	number     int
+}
+
+// id is the number in the name of its file.
+func (s stretchOf) id() uint64 { return uint64(s.generation)<<16 | uint64(s.number) }
+
+func stretchFrom(id uint64) stretchOf { return stretchOf{uint32(id >> 16), int(id & 0xffff)} }
 
 // slabPart is the file of a slab as it was at a version.
 type slabPart struct {
@@ -40,7 +52,7 @@ func openImages(files durable.Files, dir string, log *slog.Logger) (*imageStore,
 	if err := files.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("open images: %w", err)
 	}
-	return &imageStore{files: files, dir: dir, log: log, parts: make(map[uint32]string)}, nil
+	return &imageStore{files: files, dir: dir, log: log, parts: make(map[stretchOf]string)}, nil
 }
 
 func imageName(seq uint64) string { return fmt.Sprintf("%016d.image", seq) }
@@ -108,8 +120,8 @@ func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
 		return nil, fmt.Errorf("%w: position %d under the name of %d", ErrImage, st.pos.Seq, seq)
 	}
 	s.adopt(names)
-	for number := range s.parts {
-		st.window.Forget(number)
+	for _, g := range st.window.Generations() {
+		st.window.Forget(g.Number, g.Complete())
 	}
 	for i := range s.slabs {
 		s.slabs[i].version = st.minted.Version(i)
@@ -119,12 +131,12 @@ func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
 
 // adopt remembers which parts the loaded image stands on, so that the next image does not write them again.
 func (s *imageStore) adopt(names map[string]bool) {
-	s.parts, s.orderParts, s.slabs = make(map[uint32]string), nil, nil
+	s.parts, s.orderParts, s.slabs = make(map[stretchOf]string), nil, nil
 	for n := range names {
 		var number uint64
 		switch {
 		case scanPart(n, "gen", &number):
-			s.parts[uint32(number)] = n
+			s.parts[stretchFrom(number)] = n
 		case scanPart(n, "orders", &number):
 			for uint64(len(s.orderParts)) <= number {
 				s.orderParts = append(s.orderParts, "")
@@ -146,19 +158,10 @@ func scanPart(name, kind string, number *uint64) bool {
 
 // save writes the snapshot as an image and returns when it is durable. It then removes what no kept image needs.
 func (s *imageStore) save(snap *Snapshot) error {
-	for _, g := range snap.gens[:len(snap.gens)-1] {
-		if _, ok := s.parts[g.Number]; ok {
-			continue
-		}
-		if !g.Listed() {
-			return fmt.Errorf("%w: generation %d stands in no part", ErrImage, g.Number)
-		}
-		name, body := partName("gen", uint64(g.Number), g.Count, g.Chunks...)
-		if err := s.files.Write(filepath.Join(s.dir, name), body); err != nil {
+	for i := range snap.gens {
+		if err := s.saveGeneration(&snap.gens[i]); err != nil {
 			return err
 		}
-		s.parts[g.Number] = name
-		crash.Point(crash.ImagePart)
 	}
 	for (len(s.orderParts)+1)*orderChunk <= len(snap.orders) {
 		n := len(s.orderParts)
@@ -172,7 +175,7 @@ func (s *imageStore) save(snap *Snapshot) error {
 	if err != nil {
 		return err
 	}
-	b := snap.encode(func(number uint32) string { return s.parts[number] }, s.orderParts, slabs)
+	b := snap.encode(func(number uint32, stretch int) string { return s.parts[stretchOf{number, stretch}] }, s.orderParts, slabs)
 	crash.Point(crash.ImageBefore)
 	if err := s.files.Write(filepath.Join(s.dir, imageName(snap.pos.Seq)), b); err != nil {
 		return err
@@ -182,6 +185,28 @@ func (s *imageStore) save(snap *Snapshot) error {
 		return err
 	}
 	return s.cleanSlabs(slabs)
+}
+
+// saveGeneration writes the stretches of a generation that will not change and do not stand on disk.
+func (s *imageStore) saveGeneration(g *dedup.Generation) error {
+	for k := range g.Stretches() {
+		part := stretchOf{g.Number, k}
+		if _, ok := s.parts[part]; ok {
+			continue
+		}
+		from, to := k*dedup.Stretch, min((k+1)*dedup.Stretch, g.Count)
+		chunks, ok := g.List(from, to)
+		if !ok {
+			return fmt.Errorf("%w: hashes %d to %d of generation %d stand in no part", ErrImage, from, to, g.Number)
+		}
+		name, body := partName("gen", part.id(), to-from, chunks...)
+		if err := s.files.Write(filepath.Join(s.dir, name), body); err != nil {
+			return err
+		}
+		s.parts[part] = name
+		crash.Point(crash.ImagePart)
+	}
+	return nil
 }
 
 // saveSlabs writes the slabs that have changed since they were written, and returns the names of all.
@@ -251,12 +276,12 @@ func (s *imageStore) clean(snap *Snapshot) error {
 		}
 	}
 	const margin = 64
-	for number, name := range s.parts {
-		if number+margin < snap.gens[0].Number {
+	for part, name := range s.parts {
+		if part.generation+margin < snap.gens[0].Number {
 			if err := s.files.Remove(filepath.Join(s.dir, name)); err != nil {
 				return fmt.Errorf("remove image part: %w", err)
 			}
-			delete(s.parts, number)
+			delete(s.parts, part)
 		}
 	}
 	return nil

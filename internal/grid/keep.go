@@ -61,8 +61,8 @@ func (l *Lane) saveImage(snap *Snapshot) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.imageSeq = seqs
-	for _, g := range snap.gens[:len(snap.gens)-1] {
-		l.st.window.Forget(g.Number)
+	for i := range snap.gens {
+		l.st.window.Forget(snap.gens[i].Number, snap.gens[i].Complete())
 	}
 	return nil
 }

@@ -469,12 +469,8 @@ func (l *Lane) write(ctx context.Context, g *ledger.Generation) error {
 
 func (l *Lane) imageDueLocked() bool {
 	return l.st.pos.LogTime-l.imagedAt >= l.cfg.ImageInterval.Milliseconds() || l.events-l.imagedEv >= l.cfg.ImageEvents ||
-		l.st.window.Unstored() >= unstoredGenerations
+		l.st.window.Crowded()
 }
-
-// unstoredGenerations is how many closed generations of the duplicate window call for an image: until one has stored them
-// they stand in memory twice.
-const unstoredGenerations = 2
 
 // Pending returns the generations above the committed position: those on their way to the ledger and a copy of the open
 // one. Only their minute cells are sure to be filled in, and several of them may have one key.

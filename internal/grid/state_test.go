@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"milliard/internal/dedup"
 	"milliard/internal/event"
 	"milliard/internal/journal"
 	"milliard/internal/ledger"
@@ -271,11 +272,13 @@ func encodeWithParts(snap *Snapshot, parts map[string][]uint64) []byte {
 		parts[name] = slab.Words
 		slabs = append(slabs, name)
 	}
-	return snap.encode(func(number uint32) string {
+	return snap.encode(func(number uint32, stretch int) string {
 		for _, g := range snap.gens {
 			if g.Number == number {
-				name, _ := partName("gen", uint64(number), g.Count, g.Chunks...)
-				parts[name] = slices.Concat(g.Chunks...)
+				from, to := stretch*dedup.Stretch, min((stretch+1)*dedup.Stretch, g.Count)
+				chunks, _ := g.List(from, to)
+				name, _ := partName("gen", stretchOf{number, stretch}.id(), to-from, chunks...)
+				parts[name] = slices.Concat(chunks...)
 				return name
 			}
 		}

@@ -142,5 +142,5 @@ func (s *State) digest() [sha256.Size]byte {
 	for i, slab := range snap.minted.Slabs {
 		slabs[i], _ = partName("minted", uint64(i), len(slab.Words), slab.Words)
 	}
-	return sha256.Sum256(snap.encode(func(uint32) string { return "" }, nil, slabs))
+	return sha256.Sum256(snap.encode(func(uint32, int) string { return "" }, nil, slabs))
 }
