@@ -493,6 +493,9 @@ func TestLoopsRefuseConnectionsAsFasthttpDoes(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				if n := r.doors.openConns(); n != 2 {
+					t.Errorf("%d connections are counted as open", n)
+				}
 				answer := datePattern().ReplaceAllString(r.send(), "")
 				for _, c := range open {
 					_ = c.Close()

@@ -133,14 +133,11 @@ func (d *Doors) movedConns() int64 {
 
 // openConns is how many connections are open, wherever they are served.
 func (d *Doors) openConns() int {
-	n := int(d.server.GetOpenConnectionsCount())
-	if d.looped() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		n = max(n-1, 0) // fasthttp counts its waiting for the next one
-		if d.loops != nil {
-			n += d.loops.Open()
-		}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := max(int(d.server.GetOpenConnectionsCount()), 0)
+	if d.loops != nil {
+		n += d.loops.Open()
 	}
 	return n
 }
