@@ -214,6 +214,7 @@ func (b *bench) outcome(ctx context.Context, binary string, s *specimen, dir str
 	case err != nil:
 		return "error", err
 	case !ready:
+		pause(ctx, 700*time.Millisecond) // an alarm is no excuse for what it counts meanwhile
 		if err := p.kill(); err != nil {
 			return "error", err
 		}

@@ -30,7 +30,7 @@ func plants() []plant {
 	return []plant{
 		{planted.AckEarly, runKills, "t2", early, false},
 		{planted.PositionOutside, runKills, "t2", places, true},
-		{planted.SkipOnGap, runCorruption, "t5", func(o *options) { o.each, o.point = maxPlanted, "truncation" }, false},
+		{planted.SkipOnGap, runSimulation, "t1", seeds, false},
 		{planted.DefaultSync, runPowerCuts, "t3", func(o *options) { o.cycles = maxPlanted }, false},
 		{planted.TrimEarly, runKills, "t2", random, false},
 		{planted.IgnoreEIO, runIO, "t4", func(o *options) { o.cycles, o.each = maxPlanted, -1 }, false},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"milliard/internal/journal"
+	"milliard/internal/planted"
 )
 
 // Read follows the stream from a sequence on.
@@ -36,7 +37,11 @@ func (r *reader) look() (m journal.Message, changed <-chan struct{}, err error) 
 		}
 		return m, r.s.changed, nil
 	}
-	if m, err = r.s.getLocked(r.next); err != nil {
+	for m, err = r.s.getLocked(r.next); err != nil && planted.Is(planted.SkipOnGap) && r.next < r.s.lastLocked(); {
+		r.next++
+		m, err = r.s.getLocked(r.next)
+	}
+	if err != nil {
 		return m, nil, err
 	}
 	r.next++
