@@ -257,7 +257,7 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 	switch {
 	case e.Space == event.Minted && m.clockOf(l)-int64(e.ID.Hi>>16) > m.minted: // has waited for longer than ids are remembered
 		class = event.Expired
-		if l.head.Spooled {
+		if l.head.Spooled && e.Flags&event.FlagExpired == 0 {
 			m.outlived++
 		}
 	case used:

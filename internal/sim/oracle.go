@@ -337,8 +337,9 @@ func (o *oracle) end() {
 	}
 	for lane, md := range o.models {
 		w.sum.Outlived += md.outlived
-		if md.outlived > 0 {
-			w.did("lane %d: %d", lane, md.outlived)
+		// A clock that jumps, or the spool of a home that was given up and is found hours later, can make it so.
+		if md.outlived > 0 && w.nodes == 0 && w.sum.ClockJumps == 0 {
+			w.broken("EXPIRED", "lane %d: %d clicks were accepted, waited in the spool, and expired", lane, md.outlived)
 		}
 	}
 	for _, a := range w.clients.attempts {
