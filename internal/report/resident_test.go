@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"math"
 	"math/big"
 	"testing"
@@ -181,4 +182,36 @@ func TestWideSumsAreExact(t *testing.T) {
 			t.Fatalf("%v %v, want %s: %s", w, again, want, w.appendMicros(nil))
 		}
 	})
+}
+
+// TestAppendedCountersAreWhatTheEncoderWrites, from the ledger and from memory.
+func TestAppendedCountersAreWhatTheEncoderWrites(t *testing.T) {
+	b := newBench(t)
+	names := network(t, 1, "UTC", false)
+	cell := simpleCell(event.Click, minuteOf(t, "2026-04-01T10:00:00Z"), 1_500_000)
+	b.flush(t, 0, time.Unix(3, 40_000_000), counted{cells: []ledger.Cell{cell}})
+	o := &owner{open: &ledger.Generation{From: b.at[0], To: b.at[0]}, feed: NewFeed(), done: b.at[0].Seq}
+	s := New(Config{Reader: b, Live: o, Now: clock("2026-04-01T10:00:01Z"), Feed: o.feed, Halted: func() []int { return []int{0} }})
+	var askers Askers
+	for range 4 {
+		keys := []CounterKey{{Type: "click", Campaign: "100"}, {Class: "all"}, {Type: "impression"}}
+		res, err := s.Counters(t.Context(), names, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := json.Marshal(res)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := askers.Get()
+		x.Keys = append(x.Keys, keys...)
+		got, err := s.AppendCounters(t.Context(), time.Minute, names, x, nil)
+		askers.Put(x)
+		if err != nil || string(got) != string(want)+"\n" {
+			t.Errorf("%v: appended\n%s\nthe encoder has\n%s", err, got, want)
+		}
+	}
+	if s.shown([]tableKey{}) == nil {
+		t.Error("nothing was answered from memory")
+	}
 }
