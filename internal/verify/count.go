@@ -108,7 +108,8 @@ type counter struct {
 	add     func(k *cellKey, v *sum)
 	click   func(seq uint64, row uint32, e *event.Event, class event.Class, received int64)
 	sale    func(seq uint64, row uint32, e *event.Event, class event.Class, received int64)
-	rollups bool // dimensions are wanted
+	rollups bool                              // dimensions are wanted
+	wanted  func(bucket, occurred int32) bool // nil: all; only without rollups, whose budgets need every event
 
 	day     int64 // of log time, to which the budgets belong
 	used    map[dimension]map[string]bool
@@ -195,6 +196,9 @@ func (c *counter) event(seq uint64, row uint32, e *event.Event, class event.Clas
 			Banner: e.Banner, Affiliate: e.Affiliate, Revenue: e.Revenue, Payout: e.Payout,
 		},
 		occurred: int32(e.Time / minute / quarter * quarter),
+	}
+	if c.wanted != nil && !c.wanted(d.key.Bucket, d.occurred) {
+		return
 	}
 	if c.rollups {
 		d.country, d.device, d.sub = e.Country, e.Device, c.name(subOne(e.Subs))

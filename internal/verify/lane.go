@@ -180,7 +180,11 @@ func (p *lanePass) begin() {
 		return
 	}
 	if r.exact {
-		p.adder = newCounter(p.l.Number, r.wantsDims(), r.addLog)
+		c := newCounter(p.l.Number, r.wantsDims(), r.addLog)
+		if !c.rollups {
+			c.wanted = r.wantedAt(lane)
+		}
+		p.adder = c
 		return
 	}
 	p.fast = newLogPrint(r.secret, r.prints, p.l.Number)

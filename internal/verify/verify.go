@@ -217,6 +217,19 @@ func (r *run) wanted(k *cellKey) bool {
 	return r.only == nil || r.only[r.prints.key(k.table, k.lane, k.Bucket)]
 }
 
+// wantedAt returns a function that says whether an event that counts in a bucket and happened in a quarter is wanted.
+func (r *run) wantedAt(lane int32) func(bucket, occurred int32) bool {
+	var last [2]int32
+	known, answer := false, false
+	return func(bucket, occurred int32) bool {
+		if at := [2]int32{bucket, occurred}; !known || at != last {
+			last, known = at, true
+			answer = r.only[r.prints.key(tableCells, lane, bucket)] || r.only[r.prints.key(tableOccurred, lane, occurred)]
+		}
+		return answer
+	}
+}
+
 // wantsDims says whether any cell of a dimension is wanted.
 func (r *run) wantsDims() bool {
 	for k := range r.only {
