@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+
+	"milliard/internal/event"
 )
 
 // NotActive is what a batch of look-ups returns for a name that nothing active has.
@@ -163,4 +165,24 @@ func (v *View) ActiveAffiliates(ids []uint64, keys [][]byte) []uint64 {
 		ids = append(ids, id)
 	}
 	return ids
+}
+
+// LiveCampaign is LiveCampaigns for one name. It may fail to find one that exists; Campaign and Live have the last word.
+func (v *View) LiveCampaign(key []byte) (id event.CampaignID, advertiser event.AdvertiserID, ok bool) {
+	if quick := v.quickFor(1); quick != nil && len(key) > 0 && len(key) <= longestQuick {
+		if s := quick.campaigns.find(key); s != nil {
+			return event.CampaignID(s.id), event.AdvertiserID(s.more), true
+		}
+	}
+	return 0, 0, false
+}
+
+// ActiveAffiliate is ActiveAffiliates for one name. It may fail to find one that exists; Affiliate has the last word.
+func (v *View) ActiveAffiliate(key []byte) (event.AffiliateID, bool) {
+	if quick := v.quickFor(1); quick != nil && len(key) > 0 && len(key) <= longestQuick {
+		if s := quick.affiliates.find(key); s != nil {
+			return event.AffiliateID(s.id), true
+		}
+	}
+	return 0, false
 }

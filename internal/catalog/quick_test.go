@@ -51,6 +51,12 @@ func TestQuickNamesAreTheNames(t *testing.T) {
 			if len(key) == 0 {
 				campaign, affiliate = 0, 0
 			}
+			if id, of, ok := v.LiveCampaign(key); ok && (uint64(id) != campaign || uint64(of) != advertiser || id == 0) {
+				t.Fatalf("round %d, %q: campaign %d of %d, want %d of %d", round, key, id, of, campaign, advertiser)
+			}
+			if id, ok := v.ActiveAffiliate(key); ok && (uint64(id) != affiliate || id == 0) {
+				t.Fatalf("round %d, %q: affiliate %d, want %d", round, key, id, affiliate)
+			}
 			if campaigns[i] != campaign || advertisers[i] != advertiser || affiliates[i] != affiliate {
 				t.Fatalf("round %d, %q: %d of %d, %d; want %d of %d, %d", round, key, campaigns[i], advertisers[i], affiliates[i],
 					campaign, advertiser, affiliate)

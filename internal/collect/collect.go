@@ -168,6 +168,7 @@ type Doors struct {
 	mu        sync.Mutex
 	listeners []net.Listener
 	loops     *loop.Loops // nil where fasthttp serves alone
+	handed    *handedOver // from loops to fasthttp
 	serving   sync.WaitGroup
 	started   bool
 	stopped   bool
@@ -299,6 +300,9 @@ func (d *Doors) Stop(ctx context.Context) error {
 	}
 	if shut := d.server.ShutdownWithContext(ctx); !errors.Is(shut, net.ErrClosed) {
 		err = errors.Join(err, shut)
+	}
+	if d.handed != nil {
+		_ = d.handed.Close() // a server that had not come to serve it has not closed it
 	}
 	d.serving.Wait()
 	select {

@@ -89,7 +89,7 @@ func (d *Doors) serve() error {
 	if err != nil {
 		return fmt.Errorf("doors: %w", err)
 	}
-	d.loops = loops
+	d.loops, d.handed = loops, h
 	d.serveHTTP(h)
 	return nil
 }

@@ -240,8 +240,10 @@ func resolveNames(o *origin, it *item, e *event.Event) (*catalog.Campaign, *prob
 // named resolves names; those the catalog lacks leave a flag, and the first of them its text.
 func named(v *catalog.View, e *event.Event, campaign, banner, affiliate []byte) *catalog.Campaign {
 	var c *catalog.Campaign
-	if len(campaign) > 0 {
-		var ok bool
+	if id, advertiser, ok := v.LiveCampaign(campaign); ok { // nearly always
+		e.Campaign, e.Advertiser = id, advertiser
+		c, _ = v.CampaignByID(id)
+	} else if len(campaign) > 0 {
 		if c, ok = v.Campaign(campaign); ok {
 			e.Campaign, e.Advertiser = c.ID, c.Advertiser
 		}
@@ -264,7 +266,9 @@ func named(v *catalog.View, e *event.Event, campaign, banner, affiliate []byte) 
 			e.Ref = firstOf(e.Ref, banner)
 		}
 	}
-	if len(affiliate) > 0 {
+	if id, ok := v.ActiveAffiliate(affiliate); ok {
+		e.Affiliate = id
+	} else if len(affiliate) > 0 {
 		a, ok := v.Affiliate(affiliate)
 		if ok {
 			e.Affiliate = a.ID

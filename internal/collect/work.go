@@ -63,7 +63,7 @@ func (w *work) release() {
 	w.subs.reset()
 	w.load.Reset()
 	w.columns.release()
-	w.whole, w.singly = false, false
+	w.whole, w.singly, w.one = false, false, event.Event{}
 	clear(w.events)
 	clear(w.outcomes)
 	w.events, w.tickets, w.outcomes = w.events[:0], w.tickets[:0], w.outcomes[:0]
