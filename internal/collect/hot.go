@@ -162,7 +162,10 @@ func (h *hot) event(c *loop.Conn) bool {
 		return false
 	}
 	t := hotTaken{conn: c, event: int32(len(w.events) - 1), kind: hotEvents, tenant: o.tenant, from: int32(len(h.text))}
-	h.text = append(appendAccepted(appendCounts(h.text, 1, 0), 0, e), '}')
+	h.text = appendCounts(h.text, 1, 0)
+	if !r.errorsOnly {
+		h.text = append(appendAccepted(h.text, 0, e), '}')
+	}
 	h.text = append(h.text, endOfItems...)
 	t.to = int32(len(h.text))
 	h.taken = append(h.taken, t)

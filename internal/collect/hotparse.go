@@ -22,8 +22,9 @@ type hotRequest struct {
 
 	host, ua, referer, forwarded, country, gpc, auth, apiKey, media []byte
 
-	length int // of the body, -1 when it is not announced
-	seen   uint32
+	length     int // of the body, -1 when it is not announced
+	errorsOnly bool
+	seen       uint32
 }
 
 // The headers that mean something to a hot request. Each may stand in it once.
@@ -41,9 +42,10 @@ const (
 	seenConnection
 )
 
-// Where the text of the first line ends.
+// The parts of first lines.
 const (
-	hotEvents1 = "POST /v1/events HTTP/1.1\r\n"
+	hotDoor    = "POST /v1/events"
+	hotErrors  = "?answers=errors"
 	hotVersion = " HTTP/1.1\r\n"
 	hotPath    = "GET /i?"
 )
@@ -101,11 +103,16 @@ func (r *hotRequest) firstLine(b []byte, limit int) int {
 		r.kind, r.query = hotPixel, uri[3:]
 		return end + 2
 	}
-	if len(b) > len(hotEvents1) && string(b[:len(hotEvents1)]) == hotEvents1 && limit >= len("/v1/events") {
-		r.kind = hotEvents
-		return len(hotEvents1)
+	rest, ok := bytes.CutPrefix(b, []byte(hotDoor))
+	if !ok || limit < len(hotDoor)+len(hotErrors) {
+		return 0
 	}
-	return 0
+	rest, r.errorsOnly = bytes.CutPrefix(rest, []byte(hotErrors))
+	if rest, ok = bytes.CutPrefix(rest, []byte(hotVersion)); !ok {
+		return 0
+	}
+	r.kind = hotEvents
+	return len(b) - len(rest)
 }
 
 // header reads one line. It returns false for what changes the meaning of a request in a way that is not for here.

@@ -3,6 +3,7 @@ package collect
 import (
 	"bufio"
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/valyala/fasthttp"
@@ -14,6 +15,7 @@ func FuzzHotParse(f *testing.F) {
 		request("GET /i?tk=abc&sub1=x", "User-Agent: "+browserUA, "Referer: https://a.example/", "Connection: keep-alive", "Sec-GPC: 1"),
 		request("GET /p?", "X-Forwarded-For: 192.0.2.1, 10.0.0.1", "CF-IPCountry: DE"),
 		post(`{"type":"page_view"}`) + "GET ",
+		strings.Replace(post(`{"type":"page_view"}`), " HTTP", "?answers=errors HTTP", 1),
 		post(`{}`, "Authorization: Bearer x", "Host: a:80"),
 	} {
 		f.Add([]byte(text))
@@ -46,10 +48,11 @@ func FuzzHotParse(f *testing.F) {
 		method, path := "GET", string(req.URI().PathOriginal())
 		if r.kind == hotEvents {
 			method = "POST"
-			if path != "/v1/events" || len(req.URI().QueryString()) > 0 {
+			want := map[bool]string{true: "answers=errors"}[r.errorsOnly]
+			if query := string(req.URI().QueryString()); path != "/v1/events" || query != want {
 				t.Fatalf("%q: path %q", text, path)
 			}
-		} else if path != "/i" && path != "/p" {
+		} else if path != "/i" && path != "/p" || !bytes.Equal(r.query, req.URI().QueryString()) {
 			t.Fatalf("%q: path %q", text, path)
 		}
 		if string(h.Method()) != method || !h.IsHTTP11() || h.ConnectionClose() || req.MayContinue() {
@@ -59,7 +62,6 @@ func FuzzHotParse(f *testing.F) {
 			name      string
 			hot, http []byte
 		}{
-			{"query", r.query, req.URI().QueryString()},
 			{"body", r.body, req.Body()},
 			{"host", r.host, h.Host()},
 			{"agent", r.ua, h.UserAgent()},
