@@ -190,7 +190,7 @@ func entityRow(c *catalog.Change) (table string, row []driver.Value, err error) 
 		landings, err := json.Marshal(e.Landings)
 		return "campaigns", []driver.Value{
 			tenant, c.ID, text(e.Key), text(e.Name), uint32(e.Advertiser), text(e.Currency), text(landings), text(e.Fallback),
-			e.ClickWindow, e.SignedClicks, text(e.Status),
+			e.ClickWindow, e.SignedClicks, text(e.Status), e.PixelOrders,
 		}, err
 	case "banner":
 		e, err := decode[catalog.Banner](c.After)

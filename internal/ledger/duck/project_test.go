@@ -3,6 +3,8 @@ package duck
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -85,7 +87,7 @@ func TestProjectionIsTheSameInAnySteps(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		`FROM campaigns [[1,9,"shoes","Shoes",7,"","null","",0,false,"archived"]]`, `[[1,7,"acme","","","archived"]]`,
+		`FROM campaigns [[1,9,"shoes","Shoes",7,"","null","",0,false,"archived",false]]`, `[[1,7,"acme","","","archived"]]`,
 		`[[1,4,"joe","Joe` + "\uFFFD" + `","archived"]]`, `"cpc",1500000,"",9,`, `FROM control_position [[6]]`, `(secret)`,
 	} {
 		if !strings.Contains(first, want) {
@@ -213,5 +215,53 @@ func TestClassesViewNamesEveryClass(t *testing.T) {
 		if rows[i][0] != uint8(c) || rows[i][1] != c.String() {
 			t.Errorf("%v, want %d %s", rows[i], c, c)
 		}
+	}
+}
+
+// TestOlderLedgersLearnWhichCampaignsBelieveTheirPixel: the column is filled in from the changes that are kept.
+func TestOlderLedgersLearnWhichCampaignsBelieveTheirPixel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	l, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(id uint32, believed bool) catalog.Change {
+		after, err := json.Marshal(&catalog.Campaign{ID: event.CampaignID(id), Key: fmt.Sprint(id), PixelOrders: believed, Status: catalog.Active})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return catalog.Change{Op: catalog.OpPut, Kind: "campaign", Tenant: 1, ID: id, Key: fmt.Sprint(id), After: after}
+	}
+	records := []catalog.Record{
+		{Seq: 1, Changes: []catalog.Change{put(1, true), put(2, false), put(3, true)}},
+		{Seq: 2, Changes: []catalog.Change{put(3, false)}},
+	}
+	if err := l.Project(t.Context(), records, 2); err != nil {
+		t.Fatal(err)
+	}
+	believing := func() int64 {
+		return number(t, l, "SELECT coalesce(sum(id), 0)::BIGINT FROM campaigns WHERE pixel_orders")
+	}
+	if n := believing(); n != 1 {
+		t.Fatalf("campaigns that sum to %d", n)
+	}
+	conn, err := l.writer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{"ALTER TABLE campaigns DROP COLUMN pixel_orders", "DELETE FROM schema_migrations WHERE name = '0007_pixel_orders'"} {
+		if _, err := conn.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = Open(t.Context(), Options{Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if n := believing(); n != 1 {
+		t.Errorf("campaigns that sum to %d after the migration", n)
 	}
 }
