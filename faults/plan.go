@@ -57,7 +57,7 @@ func (b *bench) loadDone() error {
 		sum := map[string]int{}
 		b.done[t.name] = sum
 		for _, r := range results {
-			if r.Quick || r.Tags != "" || r.failed() || b.opt.fresh && r.Commit != b.commit {
+			if r.Quick || r.Tags != "" || r.failed() && r.Tier != plantedTier || b.opt.fresh && r.Commit != b.commit {
 				continue
 			}
 			for name, n := range r.Done {

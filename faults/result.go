@@ -213,6 +213,10 @@ func rows(results []*result) []*row {
 		}
 		sums[r.Quick] = sum
 		if r.failed() && fixedLater(r, results[i+1:]) {
+			if r.Tier == plantedTier { // what it has noticed is noticed, whatever it has not
+				sum.merge(&result{N: r.N, Done: r.Done})
+				sum.commits = append(sum.commits, r.Commit)
+			}
 			sum.before = append(sum.before, fmt.Sprintf("%s: lost %d double %d wrong %d", r.Commit, r.Lost, r.Double, r.Wrong))
 			continue
 		}
