@@ -100,7 +100,7 @@ func (h *harness) wrk(ctx context.Context, addr, tokens string, conns int) (*wrk
 	if err != nil {
 		return nil, err
 	}
-	script := filepath.Join(h.work, "pixel.lua")
+	script := tokens + ".lua" // two generators at once must not write the same file
 	if err := os.WriteFile(script, []byte(wrkScript), 0o600); err != nil {
 		return nil, err
 	}

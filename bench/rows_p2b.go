@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// rowP2b measures the flood in two ways: with P3's generator at P3's own rate, and with an open loop at half of it, which
+// is as much as a client that keeps a schedule can offer beside the server on the same cores.
+func rowP2b(ctx context.Context, h *harness) error {
+	return errors.Join(h.closedFlood(ctx), h.openFlood(ctx))
+}
+
+// floodConns is how many connections each of the two generators has.
+const floodConns = 128
+
+// closedFlood compares the p99 of good pixels on half of the connections: beside as many connections with good ones, and
+// beside as many with forged ones.
+func (h *harness) closedFlood(ctx context.Context) error {
+	tokens, err := h.anyTokens(ctx) // signed by a key that the server does not have
+	if err != nil {
+		return err
+	}
+	flood := &series{
+		name: "P2b p99 of good pixels at full speed, as many forged beside them, wrk", unit: "ms", less: true,
+		peer: "as many good ones beside them", goal: "unchanged", floor: "2 ×",
+	}
+	err = h.alternate(ctx, flood, func(ctx context.Context, _ int) (float64, error) { return h.twoSides(ctx, flood, tokens, "flood") },
+		func(ctx context.Context, _ int) (float64, error) { return h.twoSides(ctx, flood, "", "alone") })
+	mac := &series{name: "P2b CPU of the server per forged pixel, its request and answer included", unit: "ns", less: true, goal: "one MAC"}
+	if err == nil {
+		err = h.alternate(ctx, mac, func(ctx context.Context, _ int) (float64, error) { return h.onlyForged(ctx, mac, tokens) }, nil)
+	}
+	if err = errors.Join(err, h.dropTokens(tokens)); err != nil {
+		return err
+	}
+	return errors.Join(h.record(flood), h.record(mac))
+}
+
+// onlyForged returns what one forged pixel costs a server that is sent nothing else.
+func (h *harness) onlyForged(ctx context.Context, s *series, tokens string) (ns float64, err error) {
+	err = h.with(ctx, setup{name: "p2b-forged"}, h.size(), func(srv *subject) error {
+		before := srv.cpu()
+		x, err := h.wrk(ctx, srv.doors, tokens, floodConns)
+		if err != nil {
+			return err
+		}
+		ns = float64((srv.cpu() - before).Nanoseconds()) / float64(x.requests)
+		s.put("rate", int64(x.rate))
+		return h.checkSides(ctx, srv, 0, x.requests, true)
+	})
+	return ns, err
+}
+
+// twoSides runs two generators at once and returns the p99 of the first. The second asks with forged tokens, or, when
+// there are none, with good ones.
+func (h *harness) twoSides(ctx context.Context, s *series, forged, what string) (float64, error) {
+	var p99 float64
+	count := int64(h.opt.span.Seconds()*pixelsPerSecond) + 10_000
+	err := h.withTokens(ctx, setup{name: "p2b-wrk"}, count, 2*wrkThreads, func(srv *subject, tokens string) error {
+		beside := forged
+		if beside == "" {
+			beside = tokens + "-b"
+			for i := range wrkThreads {
+				if err := os.Rename(fmt.Sprintf("%s.%d", tokens, wrkThreads+i), fmt.Sprintf("%s.%d", beside, i)); err != nil {
+					return err
+				}
+			}
+		}
+		var other *wrkResult
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			other, err = h.wrk(ctx, srv.doors, beside, floodConns)
+			done <- err
+		}()
+		x, err := h.wrk(ctx, srv.doors, tokens, floodConns)
+		if err = errors.Join(err, <-done); err != nil {
+			return err
+		}
+		d, err := time.ParseDuration(x.p99)
+		if err != nil {
+			return fmt.Errorf("wrk's p99: %w", err)
+		}
+		p99 = float64(d.Microseconds()) / 1000
+		s.put(what+"_rate", int64(x.rate))
+		s.put(what+"_rate_beside", int64(other.rate))
+		return h.checkSides(ctx, srv, x.requests, other.requests, forged != "")
+	})
+	return p99, err
+}
+
+// checkSides checks what two generators were answered. Each may have been cut off on every connection at the end.
+func (h *harness) checkSides(ctx context.Context, srv *subject, mine, others int64, forged bool) error {
+	if err := srv.tallied(ctx); err != nil {
+		return err
+	}
+	c, err := srv.count(ctx)
+	if err != nil {
+		return err
+	}
+	good, bad := mine, others
+	if !forged {
+		good, bad = mine+others, 0
+	}
+	valid := c.events["valid"]["impression"]
+	if valid < good || valid > good+2*floodConns || valid != c.total || c.forged < bad || c.forged > bad+floodConns {
+		return fmt.Errorf("totals: wrk had %d good and %d forged answers; counted %d of %d and %d", good, bad, valid, c.total, c.forged)
+	}
+	h.say("  exact: %s good and %s forged pixels", number(float64(good)), number(float64(bad)))
+	return nil
+}
+
+// openFlood compares good pixels at a quarter of P3's rate with the same beside as many forged ones.
+func (h *harness) openFlood(ctx context.Context) error {
+	rate := h.pixels / 2
+	if rate == 0 {
+		rate = 20_000
+	}
+	alone := &series{name: "P2b p99 of good pixels in an open loop at a quarter of P3's rate, alone", unit: "ms", less: true}
+	flood := &series{
+		name: "P2b p99 of good pixels in an open loop, beside as many forged ones", unit: "ms", less: true, peer: "the same without the flood",
+		goal: "unchanged", floor: "2 ×",
+	}
+	run := func(forged float64, rate float64, s *series) (*sent, error) {
+		var x *sent
+		err := h.withTokens(ctx, setup{name: "p2b"}, int64(rate*h.opt.span.Seconds()*1.05)+1000, 1, func(srv *subject, tokens string) error {
+			var err error
+			x, err = h.drive(ctx, load{
+				Mode: "pixel", Addr: srv.doors, Span: h.opt.span, Conns: 128, Rate: rate, Forged: forged, Tokens: tokens, Campaigns: 1, Affiliates: 1,
+			})
+			if err != nil {
+				return err
+			}
+			x.Weighted = -1
+			return h.checkPixels(ctx, srv, x)
+		})
+		if x != nil {
+			s.put("p99.9_ms", x.Latency.P999)
+			s.put("rate", int64(rate))
+		}
+		return x, err
+	}
+	err := h.alternate(ctx, flood, func(context.Context, int) (float64, error) {
+		x, err := run(0.5, rate, flood)
+		if err != nil {
+			return 0, err
+		}
+		return x.Latency.P99, nil
+	}, func(context.Context, int) (float64, error) {
+		x, err := run(0, rate/2, alone)
+		if err != nil {
+			return 0, err
+		}
+		return x.Latency.P99, nil
+	})
+	if err != nil {
+		return err
+	}
+	alone.ours = flood.peers
+	return errors.Join(h.record(alone), h.record(flood))
+}
+
+// checkPixels checks the totals of pixels: the client does not know the campaigns of its tokens.
+func (h *harness) checkPixels(ctx context.Context, srv *subject, x *sent) error {
+	if err := srv.tallied(ctx); err != nil {
+		return err
+	}
+	c, err := srv.count(ctx)
+	if err != nil {
+		return err
+	}
+	if n := c.events["valid"]["impression"]; n != x.Events || x.Unknown == 0 && c.total != n || c.forged != x.Forged {
+		return fmt.Errorf("totals: sent %d good and %d forged; counted %d of %d and %d", x.Events, x.Forged, n, c.total, c.forged)
+	}
+	h.say("  exact: %s good and %s forged pixels", number(float64(x.Events)), number(float64(x.Forged)))
+	return nil
+}
+
+// tallied waits until what the doors refused is in SQL: tallies go out once a second, and then they are flushed.
+func (srv *subject) tallied(ctx context.Context) error {
+	for range 2 {
+		select {
+		case <-time.After(1100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if _, err := srv.settled(ctx, time.Minute); err != nil {
+			return err
+		}
+	}
+	return nil
+}
