@@ -55,10 +55,11 @@ func TestSlabsOfMintedIdsAreWrittenOnce(t *testing.T) {
 		if store, err = openImages(durable.Disk{}, dir, slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
-		again, err := store.load(testOptions(), s.pos.Seq)
+		again, parts, err := store.load(testOptions(), s.pos.Seq)
 		if err != nil || again == nil {
 			t.Fatalf("no image: %v", err)
 		}
+		store.adopt(again, parts)
 		if stateHash(again) != stateHash(s) {
 			t.Fatal("another state")
 		}
@@ -113,10 +114,11 @@ func TestStretchesOfTheWindowAreWrittenOnce(t *testing.T) {
 		if store, err = openImages(durable.Disk{}, dir, slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
-		read, err := store.load(opt, s.pos.Seq)
+		read, parts, err := store.load(opt, s.pos.Seq)
 		if err != nil || read == nil {
 			t.Fatalf("no image: %v", err)
 		}
+		store.adopt(read, parts)
 		if read.digest() != s.digest() || read.window.Stats().Bytes > s.window.Stats().Bytes*5/4 {
 			t.Fatalf("another state: %+v, was %+v", read.window.Stats(), s.window.Stats())
 		}

@@ -75,31 +75,32 @@ func (s *imageStore) positions() ([]uint64, error) {
 	return out, nil
 }
 
-// load returns the state of the newest readable image at or below limit; nil when there is none.
-func (s *imageStore) load(opt Options, limit uint64) (*State, error) {
+// load returns the state of the newest readable image at or below limit, and the parts that it stands on; nil when there
+// is none. Whoever goes on from it calls adopt.
+func (s *imageStore) load(opt Options, limit uint64) (*State, map[string]bool, error) {
 	seqs, err := s.positions()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, seq := range seqs {
 		if seq > limit && !planted.Is(planted.ImageAhead) {
 			s.log.Warn("image is ahead of the ledger, not used", "seq", seq, "ledger", limit)
 			continue
 		}
-		st, err := s.read(opt, seq)
+		st, names, err := s.read(opt, seq)
 		if err != nil {
 			s.log.Error("image unreadable, trying an older one", "seq", seq, "err", err)
 			continue
 		}
-		return st, nil
+		return st, names, nil
 	}
-	return nil, nil
+	return nil, nil, nil
 }
 
-func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
+func (s *imageStore) read(opt Options, seq uint64) (*State, map[string]bool, error) {
 	b, err := s.files.Read(filepath.Join(s.dir, imageName(seq)))
 	if err != nil {
-		return nil, fmt.Errorf("read image: %w", err)
+		return nil, nil, fmt.Errorf("read image: %w", err)
 	}
 	names := make(map[string]bool)
 	st, err := decodeImage(b, opt, func(name string) ([]uint64, error) {
@@ -114,23 +115,17 @@ func (s *imageStore) read(opt Options, seq uint64) (*State, error) {
 		return decodePart(body)
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if st.pos.Seq != seq {
-		return nil, fmt.Errorf("%w: position %d under the name of %d", ErrImage, st.pos.Seq, seq)
+		return nil, nil, fmt.Errorf("%w: position %d under the name of %d", ErrImage, st.pos.Seq, seq)
 	}
-	s.adopt(names)
-	for _, g := range st.window.Generations() {
-		st.window.Forget(g.Number, g.Complete())
-	}
-	for i := range s.slabs {
-		s.slabs[i].version = st.minted.Version(i)
-	}
-	return st, nil
+	return st, names, nil
 }
 
-// adopt remembers which parts the loaded image stands on, so that the next image does not write them again.
-func (s *imageStore) adopt(names map[string]bool) {
+// adopt remembers which parts the image of st stands on, so that the next image does not write them again. An image that
+// is not gone on from must not be adopted: the parts of another state have the same numbers.
+func (s *imageStore) adopt(st *State, names map[string]bool) {
 	s.parts, s.orderParts, s.slabs = make(map[stretchOf]string), nil, nil
 	for n := range names {
 		var number uint64
@@ -148,6 +143,12 @@ func (s *imageStore) adopt(names map[string]bool) {
 			}
 			s.slabs[number].name = n
 		}
+	}
+	for _, g := range st.window.Generations() {
+		st.window.Forget(g.Number, g.Complete())
+	}
+	for i := range s.slabs {
+		s.slabs[i].version = st.minted.Version(i)
 	}
 }
 

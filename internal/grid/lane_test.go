@@ -88,6 +88,7 @@ type bench struct {
 	gaps   []journal.Gap
 
 	options func(*Options) // of a test that wants others
+	rarely  bool           // an image is only written at the end
 }
 
 func newBench(t *testing.T) *bench {
@@ -112,10 +113,14 @@ func (b *bench) start() {
 	if b.options != nil {
 		b.options(&opt)
 	}
+	every, events := time.Millisecond, int64(1)
+	if b.rarely {
+		every, events = 1<<62, 1<<40
+	}
 	b.lane, err = NewLane(LaneConfig{
 		Options: opt, Stream: b.stream, Ledger: b.book, Archive: arch,
-		ImageDir: filepath.Join(b.dir, "images"), FlushInterval: time.Millisecond, ImageInterval: time.Millisecond,
-		ImageEvents: 1, TrimInterval: 2 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		ImageDir: filepath.Join(b.dir, "images"), FlushInterval: time.Millisecond, ImageInterval: every,
+		ImageEvents: events, TrimInterval: 2 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {

@@ -62,7 +62,7 @@ func Replay(ctx context.Context, cfg *LaneConfig, limit, until uint64, each func
 // loadChecked returns the state of the newest image at or below limit that was taken of this very log, or an empty one.
 func (l *Lane) loadChecked(ctx context.Context, images *imageStore, limit uint64) (*State, error) {
 	for {
-		st, err := images.load(l.cfg.Options, limit)
+		st, parts, err := images.load(l.cfg.Options, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -71,6 +71,7 @@ func (l *Lane) loadChecked(ctx context.Context, images *imageStore, limit uint64
 		}
 		hash, err := l.hashAt(ctx, st.pos.Seq)
 		if err == nil && hash == st.pos.Hash {
+			images.adopt(st, parts)
 			return st, nil
 		}
 		l.cfg.Log.Error("image is of another log, trying an older one", "lane", l.cfg.Lane, "seq", st.pos.Seq, "err", err)
