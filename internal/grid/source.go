@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"milliard/internal/archive"
 	"milliard/internal/journal"
@@ -129,13 +130,18 @@ func (s *source) load() error {
 // fold folds the last message. What is known to be lost may have claimed ids: behind it a batch of the archive keeps the
 // verdicts that were recorded. Everything else is judged again, and must come out the same.
 func (s *source) fold(st *State, m *journal.Message) error {
-	if b := s.last; b != nil && len(s.gaps) > 0 && s.gaps[0].First < b.Seq && len(b.Verdicts) > 0 {
+	if b := s.last; b != nil && s.behindLoss(b.Seq) && len(b.Verdicts) > 0 {
 		return st.FoldAgain(m, b.Verdicts)
 	}
 	if err := st.Fold(m); err != nil {
 		return err
 	}
 	return s.check(&st.foldedInfo)
+}
+
+// behindLoss says whether batches before seq are lost. A gap of no batch only says where counters jump.
+func (s *source) behindLoss(seq uint64) bool {
+	return slices.ContainsFunc(s.gaps, func(g journal.Gap) bool { return g.First <= g.Last && g.First < seq })
 }
 
 // check holds what has been decided about the last message against what was recorded when it was first folded.
