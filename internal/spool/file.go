@@ -98,6 +98,7 @@ type File struct {
 	Frames      []Frame // whole ones, in order, also those behind a damage
 	Good        int     // of them, how many stand before the first damage
 	Torn        int64   // bytes at the end that were being written when the process ended: nobody was told of them
+	Rotten      bool    // the end was written whole and is not whole any more: at least one batch is lost there
 	Damage      error   // what is wrong with it, beyond a torn end
 }
 
@@ -110,16 +111,21 @@ func (f *File) Events() int64 {
 	return n
 }
 
-// Lost is how many batches are missing before or between whole frames.
+// Lost is how many batches are missing before and between whole frames, and at the least behind them.
 func (f *File) Lost() uint64 {
-	if len(f.Frames) == 0 {
-		return 0
+	var n uint64
+	if k := len(f.Frames); k > 0 {
+		n = f.Frames[k-1].Header.Counter - uint64(k)
 	}
-	return f.Frames[len(f.Frames)-1].Header.Counter - uint64(len(f.Frames))
+	if f.Rotten {
+		n++
+	}
+	return n
 }
 
 // Parse reads a file's bytes. Every frame but the last was synced before the next was written, so a frame that is not
-// whole is a torn end only if no whole one follows.
+// whole is a torn end only if no whole one follows, and if it looks like the beginning of a write: what was written to
+// its end was promised to somebody.
 func Parse(path string, b []byte) *File {
 	f := &File{Path: path, Bytes: int64(len(b))}
 	var err error
@@ -146,7 +152,9 @@ func Parse(path string, b []byte) *File {
 			broken = true
 			next := bytes.Index(b[at+1:], []byte(frameMagic))
 			if next < 0 {
-				f.Torn = int64(len(b) - at)
+				if f.Rotten = rotten(b[at:]); !f.Rotten {
+					f.Torn = int64(len(b) - at)
+				}
 				break
 			}
 			at += 1 + next
@@ -160,10 +168,30 @@ func Parse(path string, b []byte) *File {
 		at += fr.Bytes
 		last = fr
 	}
-	if f.Good == len(f.Frames) {
+	if f.Good == len(f.Frames) && !f.Rotten {
 		f.Damage = nil // what follows the whole frames was never finished: header and first frame are written together
 	}
 	return f
+}
+
+// rotten says whether the end of a file, which is no whole frame, was one: it is not what a write that did not finish
+// leaves, which is a beginning of a frame or room that was never filled.
+func rotten(end []byte) bool {
+	const never = 16 // zeros: of a block that was not written
+	if len(end) >= never && len(bytes.Trim(end[len(end)-never:], "\x00")) == 0 {
+		return false
+	}
+	if len(end) < len(frameMagic) || string(end[:len(frameMagic)]) != frameMagic {
+		return !bytes.HasPrefix([]byte(frameMagic), end)
+	}
+	if len(end) < frameBytes {
+		return false
+	}
+	if n := binary.LittleEndian.Uint32(end[4:]); n <= uint32(len(end)-frameBytes) {
+		return true
+	}
+	_, _, err := journal.Open(end[frameBytes:]) // or else the length itself is wrong
+	return err == nil
 }
 
 // Scan reads every file of a lane.

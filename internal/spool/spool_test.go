@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -151,6 +152,11 @@ func TestATornEndIsPassedOverAndADamageIsNot(t *testing.T) {
 		{"zeros at the end", func(b []byte) []byte { return append(b, make([]byte, 5000)...) }, 4, 0},
 		{"flipped in the second", func(b []byte) []byte { b[36+len(b[36:])/4+60] ^= 1; return b }, 1, 1},
 		{"flipped header", func(b []byte) []byte { b[9] ^= 1; return b }, 0, 1},
+		{"flipped in the last", func(b []byte) []byte { b[len(b)-20] ^= 1; return b }, 3, 1},
+		{"the last without its magic", func(b []byte) []byte { b[bytes.LastIndex(b, []byte("MLSF"))+1] ^= 1; return b }, 3, 1},
+		{"the last with another length", func(b []byte) []byte { b[bytes.LastIndex(b, []byte("MLSF"))+6] ^= 1; return b }, 3, 1},
+		{"the last begun", func(b []byte) []byte { return b[:bytes.LastIndex(b, []byte("MLSF"))+2] }, 3, 0},
+		{"the last with zeros", func(b []byte) []byte { clear(b[len(b)-40:]); return b }, 3, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
