@@ -148,7 +148,7 @@ func (s *Service) answer(ctx context.Context, names *catalog.View, keys []Counte
 	}
 	q.fresh.judge(now, s.halted())
 	if s.residents != nil {
-		s.residents.notOld.Store(s.clock())
+		s.residents.answeredAt(s.clock())
 	}
 	return nil
 }

@@ -153,6 +153,16 @@ func (v *instant) use(keys []tableKey, now int64) {
 	}
 }
 
+// answeredAt says that the ledger was asked: answers never go back behind it, in whichever order two of them end.
+func (r *residents) answeredAt(now int64) {
+	for {
+		old := r.notOld.Load()
+		if old >= now || r.notOld.CompareAndSwap(old, now) {
+			return
+		}
+	}
+}
+
 // current says whether an instant may still be shown: everything that is folded is in it, or at least everything that is
 // committed and it is young.
 func (s *Service) current(v *instant, now int64) bool {

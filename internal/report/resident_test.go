@@ -121,6 +121,16 @@ func TestALedgerThatWentBackIsReadAgain(t *testing.T) {
 	}
 }
 
+// TestAnAnswerOfTheLedgerIsNeverForgotten: two answers of the ledger may end in the other order.
+func TestAnAnswerOfTheLedgerIsNeverForgotten(t *testing.T) {
+	var r residents
+	r.answeredAt(7)
+	r.answeredAt(5)
+	if got := r.notOld.Load(); got != 7 {
+		t.Errorf("instants from %d on are shown, want 7", got)
+	}
+}
+
 // TestWhatNobodyReadsIsGivenUp: the notes of commits are bounded, and what was missed is read from the ledger.
 func TestWhatNobodyReadsIsGivenUp(t *testing.T) {
 	b := newBench(t)

@@ -170,6 +170,12 @@ func (l *Loop) answerBell() {
 	var buf [8]byte
 	_, _ = unix.Read(l.bell, buf[:])
 	l.rung.Store(false) // before looking: who comes later rings again
+	l.meet()
+	l.h.Woken()
+}
+
+// meet takes the connections that were accepted for the loop.
+func (l *Loop) meet() {
 	l.mu.Lock()
 	added := l.new
 	l.new = nil
@@ -177,7 +183,6 @@ func (l *Loop) answerBell() {
 	for _, c := range added {
 		l.register(c)
 	}
-	l.h.Woken()
 }
 
 func (l *Loop) register(c *Conn) {
@@ -278,6 +283,7 @@ func (l *Loop) drained() bool {
 		return true
 	}
 	l.swept = true
+	l.meet() // nobody rings for what was accepted while the last bell was answered
 	for _, c := range l.conns {
 		if c == nil || c.busy || len(c.out) > 0 || len(c.in) > 0 {
 			continue
