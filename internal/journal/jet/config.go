@@ -38,6 +38,9 @@ func (j *Journal) share(name string) int64 {
 	return j.opt.MaxBytes / 20 * 18 / int64(j.opt.Lanes)
 }
 
+// LaneBytes is how many bytes the stream of a lane may take.
+func (j *Journal) LaneBytes() int64 { return j.share("lane-0") }
+
 func subjectOf(name string) string { return "milliard." + name }
 
 func (j *Journal) config(name, id string) *server.StreamConfig {

@@ -280,9 +280,21 @@ func (s *Stream) State(ctx context.Context) (journal.State, error) {
 		st.First, st.Deleted = st.Last+1, 0
 	}
 	if info.State.Lost != nil {
-		st.Lost = len(info.State.Lost.Msgs)
+		st.Lost = lostUpTo(info.State.Lost.Msgs, st.Last)
 	}
 	return st, nil
+}
+
+// lostUpTo counts the messages that stood in the stream and are lost. The engine also reports one that it could not write
+// to its end, on a full disk: that one was refused, nobody was told that it stands there, and its number is given again.
+func lostUpTo(seqs []uint64, last uint64) int {
+	n := 0
+	for _, seq := range seqs {
+		if seq <= last {
+			n++
+		}
+	}
+	return n
 }
 
 // Trim deletes what is below a sequence; the last message stays.
