@@ -29,6 +29,7 @@ type LaneConfig struct {
 	FlushInterval time.Duration
 	ImageInterval time.Duration // log time between images
 	ImageEvents   int64         // or events
+	ImageBytes    int64         // or bytes of batches; 0: any number
 	TrimInterval  time.Duration
 	Log           *slog.Logger
 	Metrics       *Metrics
@@ -68,6 +69,7 @@ type Lane struct {
 	imageSeq  []uint64   // positions of the images on disk, newest first
 	imagedAt  int64      // log time of the last snapshot
 	imagedEv  int64      // events folded when it was taken
+	unimaged  int64      // bytes of the batches that were folded since then
 	events    int64      // events folded since start
 	roomy     *sync.Cond // signalled when the open generation was swapped
 	last      uint64     // last sequence known to stand in the journal
@@ -293,6 +295,7 @@ func (l *Lane) foldOne(m *journal.Message, began time.Time) error {
 	info := l.st.foldedInfo
 	l.foldedAt = began
 	l.events += int64(len(info.Verdicts))
+	l.unimaged += int64(len(m.Data))
 	l.last = max(l.last, m.Seq)
 	l.mu.Unlock()
 	l.marks.folded.Store(m.Seq)
@@ -416,7 +419,7 @@ func (l *Lane) swap() *Snapshot {
 	if l.closing == nil || !l.imageDueLocked() {
 		return nil
 	}
-	l.imagedAt, l.imagedEv = l.st.pos.LogTime, l.events
+	l.imagedAt, l.imagedEv, l.unimaged = l.st.pos.LogTime, l.events, 0
 	return l.st.Snapshot()
 }
 
@@ -469,6 +472,7 @@ func (l *Lane) write(ctx context.Context, g *ledger.Generation) error {
 
 func (l *Lane) imageDueLocked() bool {
 	return l.st.pos.LogTime-l.imagedAt >= l.cfg.ImageInterval.Milliseconds() || l.events-l.imagedEv >= l.cfg.ImageEvents ||
+		l.cfg.ImageBytes > 0 && l.unimaged >= l.cfg.ImageBytes ||
 		l.st.window.Crowded()
 }
 

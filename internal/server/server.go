@@ -148,6 +148,11 @@ func (s *Server) Failed() <-chan error {
 	return out
 }
 
+// journalParts is into how many parts a lane's room in the journal is divided at the least. A segment is sealed, and an
+// image taken, when a part is full: a full journal moves no log time, so nothing would ever be trimmed if it held no whole
+// segment, or less than two images stood in it.
+const journalParts = 6
+
 func (s *Server) onStop(f func(context.Context) error) { s.closers = append(s.closers, f) }
 
 func (s *Server) openDir(context.Context) error {
@@ -171,6 +176,10 @@ func (s *Server) openJournal(ctx context.Context) error {
 	}
 	s.journal = j
 	s.onStop(j.Close)
+	if most := int(j.LaneBytes() / journalParts); s.cfg.SealBytes > most {
+		s.log.Info("archive segments are smaller than asked for: a full journal must be able to seal some", "bytes", most)
+		s.cfg.SealBytes = most
+	}
 	for lane := range s.dir.Install.Lanes {
 		stream, err := j.Stream(fmt.Sprintf("lane-%d", lane))
 		if err != nil {
@@ -227,6 +236,7 @@ func (s *Server) startGrid(ctx context.Context) error {
 			Stream:  stream, Ledger: s.ledger, Archive: s.archive, ImageDir: s.dir.Join("images", name),
 			HaltFile:      s.dir.Join(grid.HaltFile(name)),
 			FlushInterval: s.cfg.FlushInterval, ImageInterval: s.cfg.ImageInterval, ImageEvents: 20_000_000,
+			ImageBytes:   s.journal.LaneBytes() / journalParts,
 			TrimInterval: s.cfg.TrimInterval, Log: s.log, Metrics: metrics, Committed: s.feed.Committed,
 			Own:   s.stages.New(stage.Own, name, 1),
 			Flush: s.stages.New(stage.Flush, name, 1),

@@ -102,6 +102,27 @@ func TestClicksOutliveAFullJournal(t *testing.T) {
 	counted(t, cfg, promised)
 }
 
+// TestASmallJournalHeals: a journal that is full before a segment is complete, or an image due, takes no batch and so moves
+// no log time; it must make room all the same.
+func TestASmallJournalHeals(t *testing.T) {
+	cfg := config(t, t.TempDir())
+	cfg.JournalBytes, cfg.TrimInterval, cfg.LogLevel = 8<<20, time.Hour, "error"
+	s := start(t, cfg)
+	apply(t, s)
+	fill(t, s)
+	stop(t, s)
+	cfg.TrimInterval = 20 * time.Millisecond
+	s = start(t, cfg)
+	defer stop(t, s)
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if code, _, body := get(t, s.DoorsURL()+"/i/summer/bob"); code == http.StatusOK {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("still full: %d %s", code, body)
+		}
+	}
+}
+
 // counted starts a server and waits until every click that was promised counts, once.
 func counted(t *testing.T, cfg server.Config, promised map[string]bool) {
 	t.Helper()
