@@ -241,6 +241,7 @@ func TestBadHTTP(t *testing.T) {
 		{"negative Content-Length", post + "Content-Length: -2\r\n\r\n{}", "400"},
 		{"1 GB announced", post + "Content-Length: 1073741824\r\n\r\n" + strings.Repeat("x", 9000), "413"},
 		{"bad chunk size", post + "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", "400"},
+		{"identity as a transfer encoding", post + "Transfer-Encoding: identity\r\n\r\n{}", "400"},
 		{"unknown transfer encoding", post + "Transfer-Encoding: gzip\r\n\r\n{}", "400"},
 		{"1,000 headers", "GET /i HTTP/1.1\r\n" + host + strings.Repeat("X-Some-Header: with some value in it\r\n", 1000) + "\r\n", "431"},
 		{"64 KB cookie", "GET /i HTTP/1.1\r\n" + host + "Cookie: a=" + strings.Repeat("x", 64<<10) + "\r\n\r\n", "431"},

@@ -105,7 +105,7 @@ func (h *hot) pixel(c *loop.Conn) bool {
 		}
 		addr = d.forwarded(addr, lines)
 	}
-	if d.ips != nil && !d.ips.take(h.w.addrText(addr), 1, d.now()) {
+	if d.ips != nil && !d.ips.take(h.w.addrText(limited(addr)), 1, d.now()) {
 		return false // nothing was taken from its bucket, and fasthttp's door will say so
 	}
 	token, only := tagQuery(r.query)

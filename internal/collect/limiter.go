@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -68,4 +69,16 @@ func (l *limiter) dropFullLocked(now time.Time) {
 	if len(l.buckets) >= maxBuckets {
 		clear(l.buckets) // an attack with that many names is not held off by remembering them
 	}
+}
+
+// limited is what one sender is taken for: an address, or the /64 that a sender with IPv6 has at the least.
+func limited(addr netip.Addr) netip.Addr {
+	if !addr.Is6() || addr.Is4In6() {
+		return addr
+	}
+	p, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return addr // cannot be: there are 128 bits
+	}
+	return p.Addr()
 }

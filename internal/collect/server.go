@@ -124,7 +124,7 @@ func (d *Doors) route(ctx *fasthttp.RequestCtx, w *work) int {
 		w.announced = true
 		ctx.SetConnectionClose()
 	}
-	if d.ips != nil && !d.ips.take(w.addrText(d.clientAddr(ctx)), 1, d.now()) {
+	if d.ips != nil && !d.ips.take(w.addrText(limited(d.clientAddr(ctx))), 1, d.now()) {
 		d.refuse(0, doorHTTP, reasonRate, 1)
 		d.retryLater(ctx, fasthttp.StatusTooManyRequests, "too many requests from this address")
 		return 0

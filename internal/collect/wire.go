@@ -86,6 +86,9 @@ func framing(raw []byte) (length int, p *problem) {
 			}
 		case len("Transfer-Encoding"):
 			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
+				if !bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked")) {
+					return 0, &problem{field: "Transfer-Encoding", msg: "is not chunked", reason: reasonMalformed}
+				}
 				codings++
 			}
 		}
