@@ -115,24 +115,31 @@ func runAdHoc(ctx context.Context, conn *sql.Conn, query string, limit int) (*le
 	return table, err
 }
 
-// prepareOne has the engine say what kind of statement it is, without running anything: several statements in one text
-// are refused. It returns the names of the result's columns.
-func prepareOne(conn *sql.Conn, query string) ([]string, error) {
-	var names []string
-	err := conn.Raw(func(raw any) error {
+// prepared shows f what the engine makes of a query; nothing is run.
+func prepared(conn *sql.Conn, query string, f func(*duckdb.Stmt) error) error {
+	return conn.Raw(func(raw any) error {
 		c, ok := raw.(*duckdb.Conn)
 		if !ok {
 			return errors.New("no driver connection")
 		}
-		prepared, err := c.Prepare(query)
+		p, err := c.Prepare(query)
 		if err != nil {
 			return err
 		}
-		defer prepared.Close()
-		stmt, ok := prepared.(*duckdb.Stmt)
+		defer p.Close()
+		stmt, ok := p.(*duckdb.Stmt)
 		if !ok {
 			return errors.New("no driver statement")
 		}
+		return f(stmt)
+	})
+}
+
+// prepareOne has the engine say what kind of statement it is, without running anything: several statements in one text
+// are refused. It returns the names of the result's columns.
+func prepareOne(conn *sql.Conn, query string) ([]string, error) {
+	var names []string
+	err := prepared(conn, query, func(stmt *duckdb.Stmt) error {
 		kind, err := stmt.StatementType()
 		if err != nil {
 			return err
@@ -162,20 +169,7 @@ func prepareOne(conn *sql.Conn, query string) ([]string, error) {
 // flatResult refuses a result with lists, structures or maps in it: one value of them can hold a whole table, and it would
 // be copied into this process before any limit on rows or bytes could be looked at.
 func flatResult(conn *sql.Conn, query string) error {
-	return conn.Raw(func(raw any) error {
-		c, ok := raw.(*duckdb.Conn)
-		if !ok {
-			return errors.New("no driver connection")
-		}
-		prepared, err := c.Prepare(query)
-		if err != nil {
-			return err
-		}
-		defer prepared.Close()
-		stmt, ok := prepared.(*duckdb.Stmt)
-		if !ok {
-			return errors.New("no driver statement")
-		}
+	return prepared(conn, query, func(stmt *duckdb.Stmt) error {
 		n, err := stmt.ColumnCount()
 		if err != nil {
 			return err
