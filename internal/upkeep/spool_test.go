@@ -116,6 +116,36 @@ func TestADamagedSpool(t *testing.T) {
 	k.mustBeGood(k.verifyOffline())
 }
 
+// TestARottenSpool: the only batch of a file is damaged. It is said, and after a repair nothing is left to be said.
+func TestARottenSpool(t *testing.T) {
+	k := newKit(t)
+	k.start()
+	k.traffic(50)
+	before := k.verifyOnline().Events
+	k.stop()
+	path := k.spooled(1)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-20] ^= 4
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := k.verifyOffline(); r.OK || check(r, "spool").OK {
+		t.Errorf("%+v", r.Checks)
+	}
+	if kinds, p := k.plan(""); !slices.Contains(kinds, "repair_spool") || p.Lost != 1 {
+		t.Fatalf("%v, %d lost", kinds, p.Lost)
+	}
+	k.mustBeGood(k.repair(""))
+	k.start()
+	k.drained(before)
+	k.mustBeGood(k.verifyOnline())
+	k.stop()
+	k.mustBeGood(k.verifyOffline())
+}
+
 // TestABackupHoldsTheSpool: a click that waits is in the backup, and counts once where it is restored.
 func TestABackupHoldsTheSpool(t *testing.T) {
 	k := newKit(t)
