@@ -52,3 +52,23 @@ func BenchmarkSpell(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkNewDetails adds details that are all new, of 100,000 campaigns that have been seen before.
+func BenchmarkNewDetails(b *testing.B) {
+	const many = 1 << 18
+	rnd := rand.New(rand.NewPCG(1, 2))
+	keys, values := make([]Key, many), make([]ledger.Value, many)
+	for i := range keys {
+		keys[i] = Pack(28_333_333, event.CampaignID(rnd.Uint64N(100_000)+1), 0, event.AffiliateID(i%10_000+1), 0, 0, 1, event.Impression, 0,
+			event.Valid, 0, 28_333_320, 0, 0)
+		values[i] = ledger.Value{N: event.One, Events: 1}
+	}
+	budgets, d := NewBudgets(), NewDetails(many)
+	d.AddAll(keys, values, budgets)
+	b.ReportAllocs()
+	for b.Loop() {
+		d = NewDetails(many)
+		d.AddAll(keys, values, budgets)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/many, "ns/detail")
+}

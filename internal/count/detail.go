@@ -69,12 +69,20 @@ func (d *Details) AddAll(keys []Key, values []ledger.Value, budgets *Budgets) {
 		d.touched += d.table.touch(hashes[:n])
 		for i := range n {
 			if at := d.table.addHashed(&keys[i], hashes[i], values[i]); at == len(d.others) {
-				k := keys[i].unpack()
-				d.others = append(d.others, budgets.others(&k, d.names[k.Sub1]))
+				d.others = append(d.others, d.othersOf(&keys[i], budgets))
 			}
 		}
 		keys, values = keys[n:], values[n:]
 	}
+}
+
+// othersOf says which dimensions of a new detail are counted under ledger.OtherValue.
+func (d *Details) othersOf(key *Key, budgets *Budgets) uint8 {
+	if key.plain() && budgets.known.plain(event.TenantID(key[3]>>48), event.CampaignID(key[0])) {
+		return 0
+	}
+	k := key.unpack()
+	return budgets.others(&k, d.names[k.Sub1])
 }
 
 // Len returns the number of details.

@@ -151,7 +151,7 @@ func (s *Snapshot) encode(generationPart func(number uint32, stretch int) string
 		w.bytes([]byte(n))
 	}
 	w.u32(uint32(len(s.budgets)))
-	for _, u := range s.budgets {
+	for _, u := range count.SortUses(s.budgets) { // not under the lane's lock
 		w.u16(uint16(u.Tenant))
 		w.u32(uint32(u.Campaign))
 		w.u16(uint16(u.Dim))
