@@ -135,8 +135,8 @@ func (a *Report) report(w http.ResponseWriter, r *http.Request) {
 	write(w, res)
 }
 
-// reportFormats are the forms of an answer. Texts are built before the first byte is sent, so that an error can still
-// be told.
+// reportFormats are the forms of an answer. Tables are built before the first byte is sent, so that an error can
+// still be told; JSON, which cannot fail by then, is sent while it is made.
 func reportFormats() map[string]func(http.ResponseWriter, *report.Result) {
 	text := func(kind string, form func(*report.Result, io.Writer) error) func(http.ResponseWriter, *report.Result) {
 		return func(w http.ResponseWriter, res *report.Result) {
@@ -151,15 +151,12 @@ func reportFormats() map[string]func(http.ResponseWriter, *report.Result) {
 		}
 	}
 	jsonForm := func(w http.ResponseWriter, res *report.Result) {
-		b, err := res.AppendJSON(nil)
-		if err != nil {
-			WriteError(w, http.StatusInternalServerError, "internal", err)
-			return
-		}
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-		_, _ = w.Write(b) // the client has gone; there is nobody left to tell
+		began := beginning{Writer: w}
+		if err := res.WriteJSON(&began); err != nil && !began.yes { // else the client has gone; there is nobody left to tell
+			WriteError(w, http.StatusInternalServerError, "internal", err)
+		}
 	}
 	return map[string]func(http.ResponseWriter, *report.Result){
 		"":      jsonForm,
@@ -167,6 +164,17 @@ func reportFormats() map[string]func(http.ResponseWriter, *report.Result) {
 		"csv":   text("text/csv; charset=utf-8", (*report.Result).WriteCSV),
 		"table": text("text/plain; charset=utf-8", (*report.Result).WriteTable),
 	}
+}
+
+// beginning says whether anything was written yet.
+type beginning struct {
+	io.Writer
+	yes bool
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	b.yes = true
+	return b.Writer.Write(p)
 }
 
 // words splits comma lists.

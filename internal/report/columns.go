@@ -137,18 +137,16 @@ func (l *line) number(m metric) amount {
 	case mCR:
 		return wideRatio(l.conversions, l.clicks)
 	case mEPC:
-		return moneyRatio(l.revenue, moneyScale, l.clicks)
+		return moneyRatio(&l.revenue, moneyScale, l.clicks)
 	case mECPM:
-		return moneyRatio(l.revenue, moneyScale-3, l.impressions)
+		return moneyRatio(&l.revenue, moneyScale-3, l.impressions)
 	case mRevenue:
-		return rounded(l.revenue)
+		return l.revenue.rounded()
 	case mPayout:
-		return rounded(l.payout)
+		return l.payout.rounded()
 	case mProfit:
-		if l.payout == nil {
-			return rounded(l.revenue)
-		}
-		return rounded(plusMoney(new(big.Int).Neg(l.payout), l.revenue))
+		profit := l.revenue.minus(&l.payout)
+		return profit.rounded()
 	case notMetric, mCurrency:
 	}
 	return amount{null: true}
@@ -165,21 +163,32 @@ func (a amount) words() amount {
 }
 
 // rounded writes money in millionths.
-func rounded(x *big.Int) amount {
-	if x == nil {
-		return amount{}
+func (m *money15) rounded() amount {
+	const perMicro = 1_000_000_000
+	if a, ok := m.over(perMicro); ok {
+		return a
 	}
-	return amountOf(divHalfEven(x, pow10(moneyScale-microsScale))).words()
+	return amountOf(divHalfEven(m.whole(), big.NewInt(perMicro))).words()
 }
 
-func moneyRatio(x *big.Int, scale int, by wide) amount {
-	switch {
-	case by == wide{}:
+// moneyRatio divides money in units of 10⁻ˢᶜᵃˡᵉ by a number of millionths.
+func moneyRatio(x *money15, scale int, by wide) amount {
+	if by == (wide{}) {
 		return amount{null: true}
-	case x == nil:
-		return amount{}
 	}
-	return amountOf(ratio(x, scale, by.big())).words()
+	den := by.lo
+	if scale == moneyScale {
+		high, low := bits.Mul64(den, 1_000)
+		if den = low; high > 0 {
+			den = 0
+		}
+	}
+	if by.hi == 0 && den > 0 {
+		if a, ok := x.over(den); ok {
+			return a
+		}
+	}
+	return amountOf(ratio(x.whole(), scale, by.big())).words()
 }
 
 // wideRatio divides two numbers of millionths and rounds half to even.
@@ -263,16 +272,16 @@ func (m *merger) row(out []Value, columns []column, l *line) {
 func (m *merger) text(c *column, l *line) Value {
 	switch {
 	case c.metric == mCurrency:
-		return text(l.key.currency)
+		return text(m.textOf(l.key.currency))
 	case c.grain:
-		return text(m.label(l.key.time, l.key.offset))
+		return text(m.label(l.key.time, int64(l.key.offset)))
 	case c.dim == Sub1:
-		return text(shownSub(l.key.value))
+		return text(shownSub(m.textOf(l.key.value)))
 	case c.dim.rollup() != 0:
-		if l.key.value == "" {
+		if l.key.value == 0 {
 			return text(None)
 		}
-		return text(l.key.value)
+		return text(m.textOf(l.key.value))
 	}
 	e := m.entity(c.dim, l.key.ids[c.dim])
 	if c.display {
@@ -291,20 +300,56 @@ func (m *merger) label(n, offset int64) string {
 	return s
 }
 
-// entity is what an id is called.
-type entity struct{ key, name string }
+// entity is what an id is called, also as JSON strings; json is empty until it is asked for.
+type entity struct {
+	key, name         string
+	keyJSON, nameJSON []byte
+}
 
 // entity returns the key and the name of an id, each looked up once.
-func (m *merger) entity(d Dim, id int64) entity {
-	e, ok := m.named[d][id]
-	if !ok {
-		if m.named[d] == nil {
-			m.named[d] = map[int64]entity{}
-		}
-		e.key, e.name = m.lookUp(d, id)
-		m.named[d][id] = e
+func (m *merger) entity(d Dim, id uint32) *entity {
+	e := m.named[d].at(id)
+	if e.key == "" {
+		e.key, e.name = m.lookUp(d, int64(id))
 	}
 	return e
+}
+
+// byID holds a value for each of some ids. Most ids are small, because they are given out in order.
+type byID[T any] struct {
+	values []T
+	dense  []uint32 // by id: the value's place plus one
+	sparse map[uint32]uint32
+}
+
+const denseIDs = 1 << 17
+
+// at returns the value of an id, to be read or written before the next call.
+func (b *byID[T]) at(id uint32) *T {
+	if id < denseIDs {
+		if int(id) >= len(b.dense) {
+			b.dense = append(b.dense, make([]uint32, 1<<bits.Len32(id|0xff)-len(b.dense))...)
+		}
+		if b.dense[id] == 0 {
+			b.dense[id] = b.add()
+		}
+		return &b.values[b.dense[id]-1]
+	}
+	n, ok := b.sparse[id]
+	if !ok {
+		if b.sparse == nil {
+			b.sparse = map[uint32]uint32{}
+		}
+		n = b.add()
+		b.sparse[id] = n
+	}
+	return &b.values[n-1]
+}
+
+func (b *byID[T]) add() uint32 {
+	var none T
+	b.values = append(b.values, none)
+	return uint32(len(b.values))
 }
 
 // lookUp finds an id in the catalog. One that the catalog does not have is named as such.

@@ -2,8 +2,9 @@ package report
 
 import (
 	"context"
-	"database/sql"
+	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -15,15 +16,65 @@ import (
 
 // cell is one group as SQL summed it: everything that decides about its line and its money, and exact integers.
 type cell struct {
-	ids     [dimCount]int64 // by dimension; those not asked for are 0
-	value   string          // of country, device or sub1
-	time    int64           // number of the local bucket
-	offset  int64           // of the zone there, in minutes
+	ids     [dimCount]uint32 // by dimension; those not asked for are 0
+	value   string           // of country, device or sub1
+	time    int64            // number of the local bucket
+	offset  int32            // of the zone there, in minutes
 	revenue event.PriceID
 	payout  event.PriceID
 	n       wide // millionths
 	amount  wide // millionths
 	events  wide
+}
+
+// cells are the groups of an answer, by columns: a month of two dimensions has tens of thousands.
+type cells struct {
+	count  int
+	dims   []Dim // of the columns behind the first, which is type and class
+	grain  bool
+	offset bool
+	words  [][]int64 // type and class, dimensions, time, offset, prices, sums
+	values []string  // of country, device or sub1, if it is a column
+	wide   map[int][sumCount]wide
+}
+
+func (q *Query) newCells(names *catalog.View) *cells {
+	cs := &cells{dims: q.cellDims(names)[2:], grain: q.grain != NoGrain, offset: q.grain.withinDay()}
+	n := 1 + len(cs.dims) + 1 + sumCount
+	for _, has := range []bool{cs.grain, cs.offset} {
+		if has {
+			n++
+		}
+	}
+	cs.words = make([][]int64, n)
+	return cs
+}
+
+// read fills in the i-th cell.
+func (cs *cells) read(i int, c *cell) {
+	w := cs.words
+	c.ids[EventType], c.ids[Class] = uint32(w[0][i]>>8), uint32(w[0][i]&0xff)
+	w = w[1:]
+	for j, d := range cs.dims {
+		c.ids[d] = uint32(w[j][i])
+	}
+	w = w[len(cs.dims):]
+	if cs.values != nil {
+		c.value = cs.values[i]
+	}
+	if cs.grain {
+		c.time, w = w[0][i], w[1:]
+	}
+	if cs.offset {
+		c.offset, w = int32(w[0][i]), w[1:]
+	}
+	c.revenue, c.payout = event.PriceID(uint64(w[0][i])>>32), event.PriceID(uint32(w[0][i]))
+	c.n, c.amount, c.events = wideOf(w[1][i]), wideOf(w[2][i]), wideOf(w[3][i])
+	if cs.wide != nil {
+		if sums, ok := cs.wide[i]; ok {
+			c.n, c.amount, c.events = sums[0], sums[1], sums[2]
+		}
+	}
 }
 
 // columnOf is the cells' column of a dimension; the advertiser is found from the campaign.
@@ -61,8 +112,9 @@ func (q *Query) cellDims(names *catalog.View) []Dim {
 	return dims
 }
 
-// build writes the statement of a report and its parameters.
-func (q *Query) build(names *catalog.View, marks []mark) (string, []any) {
+// build writes the statement of a report and its parameters. Its sums are words where they fit, because wider numbers are
+// dear to hand over; where one does not fit it is tooWide, and if exact then a last column has the sums as text.
+func (q *Query) build(names *catalog.View, marks []mark, exact bool) (string, []any) {
 	conds := []string{fmt.Sprintf("tenant = %d", q.tenant)}
 	var args []any
 	pieces := q.pieces()
@@ -91,7 +143,7 @@ func (q *Query) build(names *catalog.View, marks []mark) (string, []any) {
 	for _, d := range q.cellDims(names)[2:] {
 		keys = append(keys, d.columnOf())
 	}
-	if slices.ContainsFunc(q.dims, func(d Dim) bool { return d.rollup() != 0 }) {
+	if q.valued() {
 		keys = append(keys, "value")
 	}
 	if q.grain != NoGrain {
@@ -103,10 +155,13 @@ func (q *Query) build(names *catalog.View, marks []mark) (string, []any) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "SELECT %s, revenue::UBIGINT * %d + payout AS rp", strings.Join(keys, ", "), int64(1)<<32)
-	for _, c := range sumColumns() { // words where they fit: wider numbers are dear to hand over
-		fmt.Fprintf(&b, ", TRY_CAST(sum(%s) AS BIGINT) AS s%s", c, c)
+	for _, c := range sumColumns() {
+		fmt.Fprintf(&b, ", coalesce(TRY_CAST(sum(%s) AS BIGINT), (%d)::BIGINT) AS s%s", c, int64(tooWide), c)
 	}
-	b.WriteString(", CASE WHEN sn IS NULL OR samount IS NULL OR sevents IS NULL THEN concat_ws('/', sum(n), sum(amount), sum(events)) END FROM ")
+	if exact {
+		fmt.Fprintf(&b, ", CASE WHEN %d IN (sn, samount, sevents) THEN concat_ws('/', sum(n), sum(amount), sum(events)) ELSE '' END", int64(tooWide))
+	}
+	b.WriteString(" FROM ")
 	source(&b, columns, pieces, marks, conds)
 	b.WriteString(" GROUP BY ALL")
 	if q.occurred || q.rollup != dimCount {
@@ -132,63 +187,137 @@ func campaignsOf(names *catalog.View, advertisers []int64) []int64 {
 	return out
 }
 
-// fetch runs the statement and reads every group. It computes nothing, so that the snapshot ends soon.
-func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.View, stmt string, args []any) ([]cell, error) {
+// tooWide stands for a sum that does not fit into a word.
+const tooWide = math.MinInt64
+
+// fetch reads every group. It computes nothing, so that the snapshot ends soon. A ledger that answers by columns is asked
+// so; not with texts out of a request, which are parameters, and not again when a sum is too wide.
+func (q *Query) fetch(ctx context.Context, tx ledger.Querier, names *catalog.View, marks []mark) (*cells, error) {
+	if by, ok := tx.(ledger.ColumnQuerier); ok {
+		if stmt, args := q.build(names, marks, false); len(args) == 0 {
+			cs, err := q.fetchColumns(ctx, by, names, stmt)
+			if err != nil || cs != nil {
+				return cs, err
+			}
+		}
+	}
+	stmt, args := q.build(names, marks, true)
+	return q.fetchRows(ctx, tx, names, stmt, args)
+}
+
+// fetchColumns returns nil when a sum is too wide.
+func (q *Query) fetchColumns(ctx context.Context, tx ledger.ColumnQuerier, names *catalog.View, stmt string) (*cells, error) {
+	cs := q.newCells(names)
+	var texts map[string]string
+	valueAt := -1
+	if q.valued() {
+		texts, valueAt = map[string]string{}, 1+len(cs.dims)
+	}
+	wide := false
+	err := tx.QueryColumns(ctx, stmt, func(c *ledger.Columns) error {
+		if cs.count += c.N; cs.count > maxGroups {
+			return tooMany()
+		}
+		at := 0
+		for i := range c.Col {
+			if i == valueAt {
+				for _, s := range c.Col[i].Texts { // it is the engine's
+					own, ok := texts[s]
+					if !ok {
+						own = strings.Clone(s)
+						texts[own] = own
+					}
+					cs.values = append(cs.values, own)
+				}
+				continue
+			}
+			cs.words[at] = append(cs.words[at], c.Col[i].Ints...)
+			at++
+		}
+		for i := len(c.Col) - sumCount; i < len(c.Col); i++ {
+			wide = wide || slices.Contains(c.Col[i].Ints, tooWide)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, ErrTooMany):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("read cells: %w", err)
+	case wide:
+		return nil, nil
+	}
+	return cs, nil
+}
+
+func tooMany() error {
+	return fmt.Errorf("%w: more than %d; use fewer dimensions, a coarser grain or a filter", ErrTooMany, maxGroups)
+}
+
+// valued says whether a dimension of texts is a column.
+func (q *Query) valued() bool {
+	return slices.ContainsFunc(q.dims, func(d Dim) bool { return d.rollup() != 0 })
+}
+
+func (q *Query) fetchRows(ctx context.Context, tx ledger.Querier, names *catalog.View, stmt string, args []any) (*cells, error) {
 	rows, err := tx.QueryContext(ctx, stmt, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read cells: %w", err)
 	}
 	defer rows.Close()
-	var out []cell
-	var c cell
-	var typeClass, prices uint64
-	var sums [3]sql.NullInt64
-	var wider sql.NullString
-	dest := []any{&typeClass}
-	for _, d := range q.cellDims(names)[2:] {
-		dest = append(dest, &c.ids[d])
-	}
-	if slices.ContainsFunc(q.dims, func(d Dim) bool { return d.rollup() != 0 }) {
-		dest = append(dest, &c.value)
-	}
-	if q.grain != NoGrain {
-		dest = append(dest, &c.time)
-		if q.grain.withinDay() {
-			dest = append(dest, &c.offset)
+	cs := q.newCells(names)
+	row := make([]int64, len(cs.words))
+	prices := len(row) - 1 - sumCount
+	var packed uint64
+	var value, sums string
+	var dest []any
+	for i := range row {
+		if i == 1+len(cs.dims) && q.valued() {
+			dest = append(dest, &value)
 		}
+		if i == prices {
+			dest = append(dest, &packed)
+			continue
+		}
+		dest = append(dest, &row[i])
 	}
-	dest = append(dest, &prices, &sums[0], &sums[1], &sums[2], &wider)
+	dest = append(dest, &sums)
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
 			return nil, fmt.Errorf("read cells: %w", err)
 		}
-		if len(out) >= maxGroups {
-			return nil, fmt.Errorf("%w: more than %d; use fewer dimensions, a coarser grain or a filter", ErrTooMany, maxGroups)
+		if cs.count++; cs.count > maxGroups {
+			return nil, tooMany()
 		}
-		c.ids[EventType], c.ids[Class] = int64(typeClass>>8), int64(typeClass&0xff)
-		c.revenue, c.payout = event.PriceID(prices>>32), event.PriceID(uint32(prices))
-		c.n, c.amount, c.events = wideOf(sums[0].Int64), wideOf(sums[1].Int64), wideOf(sums[2].Int64)
-		if wider.Valid {
-			if err := c.widen(wider.String); err != nil {
+		row[prices] = int64(packed)
+		for i, v := range row {
+			cs.words[i] = append(cs.words[i], v)
+		}
+		if q.valued() {
+			cs.values = append(cs.values, value)
+		}
+		if sums != "" {
+			if err := cs.widen(sums); err != nil {
 				return nil, fmt.Errorf("read cells: %w", err)
 			}
 		}
-		out = append(out, c)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read cells: %w", err)
 	}
-	return out, nil
+	return cs, nil
 }
 
-// sumColumns are what SQL sums, in order.
-func sumColumns() [3]string { return [...]string{"n", "amount", "events"} }
+const sumCount = 3
 
-// widen reads the sums of a cell one of which does not fit into a word.
-func (c *cell) widen(s string) error {
+// sumColumns are what SQL sums, in order.
+func sumColumns() [sumCount]string { return [...]string{"n", "amount", "events"} }
+
+// widen reads the sums of the last cell, one of which does not fit into a word.
+func (cs *cells) widen(s string) error {
 	parts := strings.Split(s, "/")
-	to := [...]*wide{&c.n, &c.amount, &c.events}
-	if len(parts) != len(to) {
+	var sums [sumCount]wide
+	if len(parts) != len(sums) {
 		return fmt.Errorf("sums %q", s)
 	}
 	for i, part := range parts {
@@ -197,10 +326,14 @@ func (c *cell) widen(s string) error {
 			return fmt.Errorf("sum %q", part)
 		}
 		var err error
-		if *to[i], err = wideOfBig(x); err != nil {
+		if sums[i], err = wideOfBig(x); err != nil {
 			return err
 		}
 	}
+	if cs.wide == nil {
+		cs.wide = map[int][sumCount]wide{}
+	}
+	cs.wide[cs.count-1] = sums
 	return nil
 }
 

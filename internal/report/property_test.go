@@ -182,6 +182,7 @@ func compareWithPlain(t *rapid.T, names *catalog.View, facts []fact, r Request, 
 			dims = append(dims, c)
 		}
 	}
+	res.Fill()
 	for _, row := range res.Rows {
 		var key []string
 		for _, d := range dims {

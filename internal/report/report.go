@@ -104,7 +104,7 @@ func (s *Service) Report(ctx context.Context, names *catalog.View, r Request) (*
 	if err != nil {
 		return nil, err
 	}
-	var cells []cell
+	var groups *cells
 	var fresh Fresh
 	err = s.reader.Snapshot(ctx, func(tx ledger.Querier) error {
 		var err error
@@ -115,15 +115,14 @@ func (s *Service) Report(ctx context.Context, names *catalog.View, r Request) (*
 		if err != nil {
 			return err
 		}
-		stmt, args := q.build(names, marks)
-		cells, err = q.fetch(ctx, tx, names, stmt, args)
+		groups, err = q.fetch(ctx, tx, names, marks)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	fresh.judge(now, s.halted())
-	res := q.merge(names, cells)
+	res := q.merge(names, groups)
 	res.Fresh, res.Partial = fresh, fresh.partial
 	return res, nil
 }

@@ -12,10 +12,10 @@ import (
 	"unicode/utf8"
 )
 
-// Result is an answered report.
+// Result is an answered report. It is written by one goroutine at a time.
 type Result struct {
 	Columns        []string  `json:"columns"`
-	Rows           []Row     `json:"rows"`
+	Rows           []Row     `json:"rows"`               // filled by Fill
 	Totals         Row       `json:"totals"`             // money is null when there are several currencies
 	CurrencyTotals []Row     `json:"totals_by_currency"` // one per currency
 	From           time.Time `json:"from"`
@@ -27,6 +27,24 @@ type Result struct {
 	Warnings       []string  `json:"warnings,omitempty"`
 	Fresh          Fresh     `json:"fresh"`
 	Partial        bool      `json:"partial"` // a lane has halted; see fresh.lanes
+
+	m     *merger
+	lines []*line // in order, cut to the limit
+}
+
+// Fill makes the rows. What WriteJSON writes needs none: there may be tens of thousands.
+func (r *Result) Fill() {
+	if r.Rows != nil {
+		return
+	}
+	r.Rows = make([]Row, len(r.lines))
+	values := make([]Value, len(r.lines)*len(r.Columns))
+	for i, l := range r.lines {
+		row := values[:len(r.Columns):len(r.Columns)]
+		r.Rows[i] = Row{cols: r.Columns, Values: row}
+		r.m.row(row, r.m.q.columns, l)
+		values = values[len(row):]
+	}
 }
 
 // Row is one line of an answer. In JSON it is an object in the order of the columns.
@@ -101,6 +119,7 @@ func (v Value) MarshalJSON() ([]byte, error) {
 
 // WriteCSV writes the rows with a header line.
 func (r *Result) WriteCSV(w io.Writer) error {
+	r.Fill()
 	out := csv.NewWriter(w)
 	record := append([]string(nil), r.Columns...)
 	if err := out.Write(record); err != nil {
@@ -135,6 +154,7 @@ func CSVText(s string) string {
 
 // WriteTable writes the rows, the totals and the freshness as aligned text.
 func (r *Result) WriteTable(w io.Writer) error {
+	r.Fill()
 	t := Table{Header: r.Columns, Right: make([]bool, len(r.Columns))}
 	for i, c := range r.Columns {
 		_, isMetric := r.Totals.Get(c)

@@ -3,31 +3,50 @@ package report
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
+	"io"
 )
 
-// AppendJSON appends the answer as JSON and a line feed: what the encoder would write without escaping for HTML, tens of
+// pieceJSON is how much of an answer is written at once: whoever reads it can begin while the rest is still being named.
+const pieceJSON = 64 << 10
+
+// WriteJSON writes the answer as JSON and a line feed: what the encoder would write without escaping for HTML, tens of
 // thousands of lines without reflection.
-func (r *Result) AppendJSON(b []byte) ([]byte, error) {
-	type head struct { // the small parts, in the order in which Result has them
-		From any `json:"from"`
-		To   any `json:"to"`
+func (r *Result) WriteJSON(w io.Writer) error {
+	tail, err := r.appendTail(nil)
+	if err != nil { // before anything is written, so that it can be told
+		return err
 	}
-	names := make([]string, len(r.Columns))
-	for i, c := range r.Columns {
-		names[i] = string(appendText(nil, c)) + ":"
-	}
+	b := make([]byte, 0, pieceJSON+4<<10)
 	b = append(b, `{"columns":`...)
 	b = appendTexts(b, r.Columns)
 	b = append(b, `,"rows":[`...)
-	if len(r.Rows) > 0 { // they are of about one length
-		b = slices.Grow(b, len(r.Rows)*(64+24*len(r.Columns)))
+	names := make([]string, len(r.Columns))
+	for i, c := range r.Columns {
+		names[i] = "," + string(appendText(nil, c)) + ":"
 	}
-	for i := range r.Rows {
+	for i, l := range r.lines {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendRow(b, names, r.Rows[i].Values)
+		b = r.m.appendLine(b, names, l)
+		if len(b) >= pieceJSON {
+			if _, err := w.Write(b); err != nil {
+				return fmt.Errorf("write report: %w", err)
+			}
+			b = b[:0]
+		}
+	}
+	if _, err := w.Write(append(b, tail...)); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// appendTail appends what follows the rows.
+func (r *Result) appendTail(b []byte) ([]byte, error) {
+	type head struct { // the small parts, in the order in which Result has them
+		From any `json:"from"`
+		To   any `json:"to"`
 	}
 	b = append(b, `],"totals":`...)
 	b = r.Totals.append(b)
@@ -56,6 +75,47 @@ func (r *Result) AppendJSON(b []byte) ([]byte, error) {
 	b = append(b, `,"fresh":`...)
 	b = r.Fresh.append(b)
 	return fmt.Appendf(b, ",\"partial\":%t}\n", r.Partial), nil
+}
+
+// appendLine appends the object of a line. names are the columns, each with a comma before and a colon behind.
+func (m *merger) appendLine(b []byte, names []string, l *line) []byte {
+	begin := len(b)
+	for i := range names {
+		b = append(b, names[i]...)
+		c := &m.q.columns[i]
+		if c.metric == notMetric || c.metric == mCurrency {
+			b = m.appendWord(b, c, l)
+			continue
+		}
+		x := l.number(c.metric)
+		switch {
+		case x.null:
+			b = append(b, "null"...)
+		case c.money:
+			b = append(b, '"')
+			b = append(x.appendTo(b, 2), '"')
+		default:
+			b = x.appendTo(b, 0)
+		}
+	}
+	b[begin] = '{' // there is always a column, so a comma stood there
+	return append(b, '}')
+}
+
+// appendWord appends what is no number, as JSON. What an id is called is put into JSON once.
+func (m *merger) appendWord(b []byte, c *column, l *line) []byte {
+	if c.metric == mCurrency || c.grain || c.dim.rollup() != 0 {
+		return appendText(b, m.text(c, l).Text)
+	}
+	e := m.entity(c.dim, l.key.ids[c.dim])
+	of, text := &e.keyJSON, e.key
+	if c.display {
+		of, text = &e.nameJSON, e.name
+	}
+	if *of == nil {
+		*of = appendText(nil, text)
+	}
+	return append(b, *of...)
 }
 
 // append appends the JSON of a row that is no row of many.

@@ -52,6 +52,7 @@ func TestReportsBySubID(t *testing.T) {
 	}})
 	s := New(Config{Reader: b, Now: clock("2026-04-02T10:00:01Z")})
 	res := ask(t, s, names, Request{By: []string{"sub1"}, From: "2026-04-01", To: "2026-04-01", Where: []string{"sub1:winter sale"}})
+	res.Fill()
 	if len(res.Rows) != 1 || res.Rows[0].Values[0].Text != "winter sale" {
 		t.Errorf("the report has %+v", res.Rows)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"github.com/duckdb/duckdb-go/v2/mapping"
@@ -26,14 +27,48 @@ func (s snapshot) QueryColumns(ctx context.Context, query string, each func(c *l
 		if err != nil {
 			return fmt.Errorf("query ledger: %w", err)
 		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("query ledger: %w", err)
+		}
 		var res mapping.Result
-		state := mapping.Query(conn, query, &res)
 		defer mapping.DestroyResult(&res)
+		ended := interruptAfter(ctx, conn)
+		state := mapping.Query(conn, query, &res)
+		ended()
+		if err := ctx.Err(); err != nil && state == mapping.StateError {
+			return fmt.Errorf("query ledger: %w", err)
+		}
 		if state == mapping.StateError {
 			return fmt.Errorf("query ledger: %s", mapping.ResultError(&res))
 		}
 		return chunks(ctx, &res, each)
 	})
+}
+
+// interruptAfter interrupts what runs on the connection when ctx ends. After the function that it returns nothing is
+// interrupted any more: the next statement is not this one's. The engine forgets an interrupt that comes before the
+// statement has begun, so it is repeated.
+func interruptAfter(ctx context.Context, conn mapping.Connection) (ended func()) {
+	over, gone := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(gone)
+		again := time.NewTicker(100 * time.Millisecond)
+		defer again.Stop()
+		for {
+			mapping.Interrupt(conn)
+			select {
+			case <-over:
+				return
+			case <-again.C:
+			}
+		}
+	})
+	return func() {
+		close(over)
+		if !stop() {
+			<-gone
+		}
+	}
 }
 
 func chunks(ctx context.Context, res *mapping.Result, each func(c *ledger.Columns) error) error {

@@ -2,8 +2,10 @@ package duck
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"milliard/internal/event"
 	"milliard/internal/ledger"
@@ -78,4 +80,28 @@ func TestColumnsRefuseWhatTheyCannotHold(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestColumnsEndWithTheirContext(t *testing.T) {
+	l := openTest(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := l.Snapshot(t.Context(), func(q ledger.Querier) error {
+		columns := q.(ledger.ColumnQuerier)
+		err := columns.QueryColumns(ctx, "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * 7) % 11 = (b.range * 3) % 13",
+			func(*ledger.Columns) error { return nil })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a statement that would take for ever: %v", err)
+		}
+		return err
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the snapshot: %v", err)
+	}
+	n := 0
+	if err := l.Snapshot(t.Context(), func(q ledger.Querier) error {
+		return q.(ledger.ColumnQuerier).QueryColumns(t.Context(), "SELECT 1", func(c *ledger.Columns) error { n += c.N; return nil })
+	}); err != nil || n != 1 {
+		t.Errorf("the next statement: %d rows, %v", n, err)
+	}
 }
