@@ -98,9 +98,12 @@ type Limits struct {
 	Conns         int // connections in all: 10,000
 	ConnsPerIP    int // 0: no limit of its own
 	Streams       int // open streams: 256
+	BodyMemory    int // bytes of bodies under way, as they came and decompressed: 256 MB
+	BodyRate      int // bytes a second below which a body is given up: 16 KB; negative: any
 
 	HeaderTimeout time.Duration // 5 s
 	ReadTimeout   time.Duration // 15 s for the body
+	BodyPatience  time.Duration // 5 s before BodyRate counts
 	WriteTimeout  time.Duration // 15 s
 	IdleTimeout   time.Duration // 60 s
 
@@ -123,10 +126,14 @@ func (l *Limits) setDefaults() {
 		{&l.LineBytes, maxEvent},
 		{&l.Conns, 10_000},
 		{&l.Streams, 256},
+		{&l.BodyMemory, 256 << 20},
 	} {
 		if *x.v <= 0 {
 			*x.v = x.def
 		}
+	}
+	if l.BodyRate == 0 {
+		l.BodyRate = 16 << 10
 	}
 	for _, x := range []struct {
 		v   *time.Duration
@@ -134,6 +141,7 @@ func (l *Limits) setDefaults() {
 	}{
 		{&l.HeaderTimeout, 5 * time.Second},
 		{&l.ReadTimeout, 15 * time.Second},
+		{&l.BodyPatience, 5 * time.Second},
 		{&l.WriteTimeout, 15 * time.Second},
 		{&l.IdleTimeout, time.Minute},
 	} {
@@ -155,15 +163,17 @@ type Doors struct {
 	ips     *limiter
 	works   sync.Pool
 	pools   pools
+	room    *room // memory for bodies
+	streams *room // places for streams
 	tagPage *template.Template
 	waits   deadlines
 	server  *fasthttp.Server
 	fatal   chan error
 	minter  *doorMinter
 
-	streams    atomic.Int64
-	turnedAway atomic.Int64  // connections beyond the limits
-	closing    chan struct{} // closed when Stop begins
+	turnedAway   atomic.Int64  // connections beyond the limit of all
+	turnedAwayIP atomic.Int64  // and beyond that of one address
+	closing      chan struct{} // closed when Stop begins
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -210,6 +220,8 @@ func New(cfg Config) (*Doors, error) {
 		devices: newDevices(deviceGeneration),
 		addrs:   addrHasher{key: cfg.IPKey},
 		tagPage: tagHTML(),
+		room:    newRoom(int64(cfg.Limits.BodyMemory)),
+		streams: newPlaces(int64(cfg.Limits.Streams)),
 		keys:    newLimiter(cfg.Limits.KeyRate, cfg.Limits.KeyBurst),
 		ips:     newLimiter(cfg.Limits.IPRate, cfg.Limits.IPBurst),
 		fatal:   make(chan error, 1),

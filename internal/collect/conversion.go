@@ -43,7 +43,7 @@ func (d *Doors) conversion(ctx *fasthttp.RequestCtx, w *work, pixel bool) int {
 		o, status, p = d.postback(ctx, w, params, pixel, e)
 	}
 	if p != nil {
-		if pixel && status != fasthttp.StatusRequestEntityTooLarge {
+		if pixel && status <= fasthttp.StatusForbidden { // what is wrong with it stays with us; what may be repeated does not
 			d.refuse(o.tenant, doorConversion, p.reason, 1)
 			d.answerPixel(ctx)
 			return 1
@@ -80,7 +80,7 @@ func (d *Doors) params(ctx *fasthttp.RequestCtx, w *work) (url.Values, int, *pro
 		return nil, fasthttp.StatusBadRequest, &problem{field: "query", msg: "is not percent-encoded well", reason: reasonMalformed}
 	}
 	if ctx.IsPost() {
-		body, status, p := d.readBody(ctx, w, maxEvent)
+		body, status, p := d.readBody(ctx, w, addressHolder(limited(d.clientAddr(ctx))), maxEvent)
 		if p != nil {
 			return nil, status, p
 		}

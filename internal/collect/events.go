@@ -68,7 +68,7 @@ func (d *Doors) events(ctx *fasthttp.RequestCtx, w *work) int {
 	if f == formatColumnar {
 		limit = d.cfg.Limits.ColumnarBytes
 	}
-	body, status, p := d.readBody(ctx, w, limit)
+	body, status, p := d.readBody(ctx, w, keyHolder(&o), limit)
 	if p != nil {
 		d.refuseRequest(ctx, o.tenant, doorEvents, status, p)
 		return 0

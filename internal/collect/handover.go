@@ -3,6 +3,7 @@ package collect
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
@@ -80,7 +81,7 @@ func (d *Doors) serve() error {
 		n = max(1, runtime.GOMAXPROCS(0)/2) // the other half judges, counts and stores; fewer loops make larger rounds
 	}
 	loops, err := loop.Start(loop.Config{
-		Loops: n, Conns: l.Conns * len(d.cfg.Listen), ConnsPerIP: l.ConnsPerIP,
+		Loops: n, Conns: l.Conns, ConnsPerIP: l.ConnsPerIP, Sender: d.connSender,
 		FirstTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, WriteTimeout: l.WriteTimeout,
 		Tick:     min(d.cfg.MaxWait/8, time.Second/4),
 		Handler:  func(l *loop.Loop) loop.Handler { return newHot(d, l) },
@@ -110,9 +111,22 @@ func (d *Doors) fails(err error) {
 	}
 }
 
+// connSender is what connections from one address are counted as: the address, or the /64 of a sender with IPv6. Those of
+// a trusted proxy are of everybody behind it and are not counted.
+func (d *Doors) connSender(peer netip.Addr) (netip.Addr, bool) {
+	if d.trusted(peer) {
+		return netip.Addr{}, false
+	}
+	return limited(peer), true
+}
+
 // refuseConn counts a connection beyond the limits, and answers it as fasthttp does.
 func (d *Doors) refuseConn(perIP bool) []byte {
-	d.turnedAway.Add(1)
+	if perIP {
+		d.turnedAwayIP.Add(1)
+	} else {
+		d.turnedAway.Add(1)
+	}
 	status, msg := fasthttp.StatusServiceUnavailable, "The connection cannot be served because Server.Concurrency limit exceeded"
 	if perIP {
 		status, msg = fasthttp.StatusTooManyRequests, "The number of connections from your ip exceeds MaxConnsPerIP"

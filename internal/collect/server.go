@@ -22,7 +22,7 @@ func (d *Doors) newServer() *fasthttp.Server {
 		ErrorHandler:       d.badRequest,
 		HeaderReceived:     d.headerReceived,
 		Name:               "",
-		Concurrency:        l.Conns * len(d.cfg.Listen),
+		Concurrency:        l.Conns,
 		MaxConnsPerIP:      perIP,
 		ReadBufferSize:     l.HeaderBytes,
 		ReadTimeout:        l.HeaderTimeout,
@@ -46,13 +46,13 @@ type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// headerReceived gives the body its own time once the header is here. A body that is too large for any door is not
+// headerReceived gives the beginning of a body its own time once the header is here; what follows is paced. A body that is too large for any door is not
 // waited for: route finds its length in the raw header.
 func (d *Doors) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	if h.ContentLength() > d.cfg.Limits.BodyBytes {
 		h.SetContentLength(0)
 	}
-	return fasthttp.RequestConfig{ReadTimeout: d.cfg.Limits.ReadTimeout}
+	return fasthttp.RequestConfig{ReadTimeout: min(d.cfg.Limits.ReadTimeout, d.cfg.Limits.BodyPatience)}
 }
 
 // badRequest answers what fasthttp could not read as a request.
@@ -87,6 +87,9 @@ func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
 	if events > 0 {
 		total := time.Since(start)
 		d.cfg.Stage.ObserveBusy(total, total-w.waited, events)
+	}
+	if w.held > 0 {
+		d.room.give(&w.holder, w.held)
 	}
 	w.release()
 	d.works.Put(w)

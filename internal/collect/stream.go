@@ -109,15 +109,19 @@ func (d *Doors) stream(ctx *fasthttp.RequestCtx, w *work) int {
 			&problem{field: "Content-Encoding", msg: "a stream is not compressed", reason: reasonMediaType})
 		return 0
 	}
-	if d.streams.Add(1) > int64(d.cfg.Limits.Streams) {
-		d.streams.Add(-1)
+	h := keyHolder(&o)
+	if got := d.streams.take(&h, 1); got != fits {
 		d.refuse(o.tenant, doorStream, reasonOverloaded, 1)
-		d.retryLater(ctx, fasthttp.StatusServiceUnavailable, "too many open streams")
+		status, msg := fasthttp.StatusServiceUnavailable, "too many open streams"
+		if got == fitsNot {
+			status, msg = fasthttp.StatusTooManyRequests, "too many open streams of this key"
+		}
+		d.retryLater(ctx, status, msg)
 		return 0
 	}
 	d.metrics.streams.Inc()
 	defer func() {
-		d.streams.Add(-1)
+		d.streams.give(&h, 1)
 		d.metrics.streams.Dec()
 	}()
 	w.bodyRead = true

@@ -38,6 +38,7 @@ const (
 	reasonNotFound     = "not_found"
 	reasonMediaType    = "media_type"
 	reasonTimeout      = "timeout"
+	reasonNoRoom       = "no_room" // the memory for bodies, or the sender's share of it, is in use
 )
 
 // maxTallies bounds the distinct tallies between two flushes. Doors, reasons and tenants are few; a minute has two at a
@@ -133,9 +134,18 @@ func (d *Doors) watchConnections(reg prometheus.Registerer) error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "milliard_door_connections", Help: "Open connections.",
 		}, func() float64 { return float64(d.openConns()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "milliard_door_connections_limit", Help: "Most open connections.",
+		}, func() float64 { return float64(d.cfg.Limits.Conns) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "milliard_door_body_bytes", Help: "Memory that bodies under way have taken, out of the limit for all of them.",
+		}, func() float64 { return float64(d.room.bytes()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "milliard_door_connections_refused_total", Help: "Connections beyond the limit.",
+			Name: "milliard_door_connections_refused_total", Help: "Connections beyond the limit.", ConstLabels: prometheus.Labels{"limit": "all"},
 		}, func() float64 { return float64(int64(d.server.GetRejectedConnectionsCount()) + d.turnedAway.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "milliard_door_connections_refused_total", Help: "Connections beyond the limit.", ConstLabels: prometheus.Labels{"limit": "address"},
+		}, func() float64 { return float64(d.turnedAwayIP.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "milliard_door_connections_moved_total", Help: "Connections that the event loops handed to the general HTTP server, because of a request that is not a hot one.",
 		}, func() float64 { return float64(d.movedConns()) }),

@@ -17,7 +17,7 @@ func (d *Doors) eventTypes(ctx *fasthttp.RequestCtx, w *work) int {
 	if !ok {
 		return 0
 	}
-	body, status, p := d.readBody(ctx, w, 4<<10)
+	body, status, p := d.readBody(ctx, w, keyHolder(&o), 4<<10)
 	if p != nil {
 		d.refuseRequest(ctx, o.tenant, doorTypes, status, p)
 		return 0

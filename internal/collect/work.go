@@ -35,6 +35,8 @@ type work struct {
 	facts    clickFacts
 	waited   time.Duration
 	bodyRead bool
+	holder   holder // whose share of the memory for bodies the request uses
+	held     int64  // how much of it
 
 	announced bool // the body is too large for any door, and fasthttp was told that there is none
 	unread    bool // the body was refused before its end: the answer comes first
@@ -79,6 +81,7 @@ func (w *work) release() {
 	w.names = w.names[:0]
 	w.facts = clickFacts{}
 	w.waited, w.bodyRead, w.announced, w.unread = 0, false, false, false
+	w.holder, w.held = holder{}, 0
 }
 
 // next returns the memory of one more event.

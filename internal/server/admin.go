@@ -79,10 +79,11 @@ func (s *Server) startAdmin(ctx context.Context) error {
 	}
 	s.onStop(s.ops.Stop)
 	var lc net.ListenConfig
-	s.adminAt, err = lc.Listen(ctx, "tcp", s.cfg.Admin)
+	at, err := lc.Listen(ctx, "tcp", s.cfg.Admin)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	s.adminAt = limitListener(at, adminConns)
 	policy := ops.AdminPolicy{Addr: s.adminAt.Addr().String(), Token: s.cfg.AdminToken, TLS: s.cfg.AdminCert != "", Hosts: s.cfg.AdminHosts}
 	s.admin = &http.Server{
 		Handler: policy.Guard(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute,

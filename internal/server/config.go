@@ -35,6 +35,7 @@ type Config struct {
 	Lanes          int           `help:"Journal lanes, 1 to 4; fixed when the data directory is made. 0: as it was made, or 1."`
 	JournalBytes   int64         `help:"Most bytes the journal may hold; beyond it events are refused (503). 0: 70% of the free disk." placeholder:"N"`
 	SpoolBytes     int64         `help:"Most bytes of clicks that wait for a journal that cannot take them; beyond it redirects are at risk." default:"67108864"`
+	SpoolReserve   int64         `help:"Bytes of disk that the click spool takes in advance, so that a full disk does not put clicks at risk; at most --spool-bytes. Negative: none." default:"16777216"`
 	QueueEvents    int           `help:"Events per lane that are taken and not yet durable; beyond it 429." default:"200000"`
 	LedgerMemory   int64         `help:"Bytes of memory the SQL database may use." default:"1073741824"`
 	Window         time.Duration `help:"How long foreign ids are remembered, in log time." default:"26h"`
@@ -54,6 +55,10 @@ type Config struct {
 
 	KeyRate float64 `help:"Events per second and API key; 0: no limit."`
 	IPRate  float64 `name:"ip-rate" help:"Requests per second and address; 0: no limit."`
+
+	Conns      int   `help:"Most open connections of the doors; fewer when the process may not open that many files." default:"10000"`
+	ConnsPerIP int   `name:"conns-per-ip" help:"Most of them from one address (IPv6: /64) that is not a trusted proxy; 0: no limit."`
+	BodyMemory int64 `help:"Bytes of memory for bodies under way: a quarter for one API key, half for one tenant. Beyond it 429 or 503." default:"268435456"`
 
 	LogLevel  string `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error"`
 	LogFormat string `help:"text or json." default:"text" enum:"text,json"`
@@ -87,6 +92,7 @@ func (c *Config) setDefaults() {
 		c.Listen = []string{":8080"}
 	}
 	setTo(&c.SpoolBytes, 64<<20)
+	setTo(&c.SpoolReserve, 16<<20)
 	setTo(&c.QueueEvents, 200_000)
 	setTo(&c.LedgerMemory, 1<<30)
 	setTo(&c.Window, 26*time.Hour)
@@ -103,6 +109,8 @@ func (c *Config) setDefaults() {
 	setTo(&c.ScrubEvery, time.Hour)
 	setTo(&c.ScrubRate, 16<<20)
 	setTo(&c.ShutdownWithin, time.Minute)
+	setTo(&c.Conns, 10_000)
+	setTo(&c.BodyMemory, 256<<20)
 	setTo(&c.LogLevel, "info")
 	setTo(&c.LogFormat, "text")
 	setTo(&c.Mode, "embedded")
@@ -121,6 +129,9 @@ func setTo[T comparable](v *T, def T) {
 		*v = def
 	}
 }
+
+// leastBodyMemory lets one key send four of the largest requests at a time, each twice: as it came and decompressed.
+const leastBodyMemory = 16 << 20
 
 // oldest is the earliest wall clock that is believed: before it every token and bucket would be wrong.
 //
@@ -144,6 +155,12 @@ func (c *Config) check() error {
 	if c.FlushInterval < time.Millisecond || c.TrimInterval < time.Millisecond || c.CompactEvery < time.Millisecond ||
 		c.ScrubEvery < time.Millisecond {
 		return errors.New("intervals must be a millisecond or more")
+	}
+	if c.Conns < 1 || c.ConnsPerIP < 0 {
+		return errors.New("conns, conns-per-ip: must not be negative")
+	}
+	if c.BodyMemory < leastBodyMemory {
+		return fmt.Errorf("body-memory: must be %d or more, or the largest request would not fit into a key's share", leastBodyMemory)
 	}
 	if c.CountryHeader != "" && len(c.Trusted) == 0 {
 		return errors.New("country-header needs trusted-proxy: nobody else's header is believed")

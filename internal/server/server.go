@@ -267,7 +267,7 @@ func (s *Server) gridOptions(lane int) grid.Options {
 func (s *Server) openSpool(context.Context) (err error) {
 	s.spool, err = spool.Open(spool.Options{
 		Dir: s.dir.Join(upkeep.SpoolDir), Lanes: len(s.streams), MaxBytes: s.cfg.SpoolBytes / int64(len(s.streams)),
-		Now: s.cfg.Clock, Log: s.log, Registry: s.registry,
+		Reserve: min(s.cfg.SpoolReserve, s.cfg.SpoolBytes) / int64(len(s.streams)), Now: s.cfg.Clock, Log: s.log, Registry: s.registry,
 	})
 	return err
 }
@@ -307,13 +307,20 @@ func (s *Server) startDoors(ctx context.Context) error {
 		return err
 	}
 	s.onStop(closeGeo)
+	conns, err := fitConns(s.cfg.Conns, maxFiles(), s.log)
+	if err != nil {
+		return err
+	}
 	s.doors, err = collect.New(collect.Config{
 		Listen: s.cfg.Listen, Catalog: s.control.Current, Lanes: s.lanes, Spool: s.spool, Verdicts: s.grid,
 		Minter: token.NewMinter(minter), IPKey: s.ipKey, RegisterType: s.control.RegisterEventType,
 		Country: country, CountryHeader: s.cfg.CountryHeader, Trusted: trusted, BaseURL: s.cfg.BaseURL,
 		Clock: s.cfg.Clock, Log: s.log, Registry: s.registry, Stage: s.stages.New(stage.Collect, "doors", runtime.GOMAXPROCS(0)),
 		TagLife: s.cfg.TagLife, MaxWait: s.cfg.MaxWait,
-		Limits: collect.Limits{KeyRate: s.cfg.KeyRate, KeyBurst: 2 * s.cfg.KeyRate, IPRate: s.cfg.IPRate, IPBurst: 2 * s.cfg.IPRate},
+		Limits: collect.Limits{
+			Conns: conns, ConnsPerIP: s.cfg.ConnsPerIP, BodyMemory: int(s.cfg.BodyMemory),
+			KeyRate: s.cfg.KeyRate, KeyBurst: 2 * s.cfg.KeyRate, IPRate: s.cfg.IPRate, IPBurst: 2 * s.cfg.IPRate,
+		},
 	})
 	if err != nil {
 		return err

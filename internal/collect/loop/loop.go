@@ -29,14 +29,15 @@ type Handler interface {
 	Tick(now time.Time)
 }
 
-// Config is what loops need. All of it must be given but ConnsPerIP.
+// Config is what loops need. All of it must be given but ConnsPerIP and Sender.
 type Config struct {
 	Loops        int
-	Conns        int           // in all, those that were handed over and are still open included
-	ConnsPerIP   int           // the same per address; 0: no limit of its own
-	FirstTimeout time.Duration // from the connection to the first byte
-	IdleTimeout  time.Duration // from an answer to the next byte
-	WriteTimeout time.Duration // for a peer that does not read
+	Conns        int                                 // in all, those that were handed over and are still open included
+	ConnsPerIP   int                                 // the same per sender; 0: no limit of its own
+	Sender       func(netip.Addr) (netip.Addr, bool) // what an address is counted as, false: not at all; nil: as itself
+	FirstTimeout time.Duration                       // from the connection to the first byte
+	IdleTimeout  time.Duration                       // from an answer to the next byte
+	WriteTimeout time.Duration                       // for a peer that does not read
 	Tick         time.Duration
 	Handler      func(*Loop) Handler
 	Handover     func(net.Conn)          // takes a connection over; closing it gives its place back

@@ -179,14 +179,22 @@ func (s *Loops) place(peer netip.Addr) (ok, perIP bool) {
 	if s.conns >= s.cfg.Conns {
 		return false, false
 	}
-	if s.cfg.ConnsPerIP > 0 {
-		if s.perIP[peer] >= s.cfg.ConnsPerIP {
+	if sender, counted := s.sender(peer); counted {
+		if s.perIP[sender] >= s.cfg.ConnsPerIP {
 			return false, true
 		}
-		s.perIP[peer]++
+		s.perIP[sender]++
 	}
 	s.conns++
 	return true, false
+}
+
+// sender says what an address is counted as, if it is.
+func (s *Loops) sender(peer netip.Addr) (netip.Addr, bool) {
+	if s.cfg.ConnsPerIP <= 0 || s.cfg.Sender == nil {
+		return peer, s.cfg.ConnsPerIP > 0
+	}
+	return s.cfg.Sender(peer)
 }
 
 // leave gives a place back.
@@ -194,9 +202,9 @@ func (s *Loops) leave(peer netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns--
-	if s.cfg.ConnsPerIP > 0 {
-		if s.perIP[peer]--; s.perIP[peer] <= 0 {
-			delete(s.perIP, peer)
+	if sender, counted := s.sender(peer); counted {
+		if s.perIP[sender]--; s.perIP[sender] <= 0 {
+			delete(s.perIP, sender)
 		}
 	}
 }
