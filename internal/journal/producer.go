@@ -52,6 +52,7 @@ type Producer struct {
 	stats *recorder
 
 	pendingEvents atomic.Int64
+	reached       atomic.Uint64 // sequence of the last batch that this process stored
 	pendingBytes  atomic.Int64
 
 	mu      sync.Mutex

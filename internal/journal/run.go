@@ -158,6 +158,7 @@ func (p *Producer) resolve(life context.Context, r result) error {
 			r.err = fmt.Errorf("%w: appended after %d, stored as %d", ErrConflict, p.last, r.seq)
 		} else {
 			p.last, p.refused = r.seq, false
+			p.reached.Store(r.seq) // before anybody is told, see Settled
 			p.jammed.Store(false)
 			if f.spooled {
 				p.storedSpooled(f)
@@ -176,6 +177,7 @@ func (p *Producer) resolve(life context.Context, r result) error {
 		}
 	}
 	p.stats.failed(r.err)
+	p.jammed.Store(true) // before the waiters are told: the batch may be stored all the same, see Settled
 	switch {
 	case errors.Is(r.err, ErrFull):
 		return p.refuse(life, f, r.err)
@@ -200,7 +202,6 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	p.said.warn(p, f)
 	p.settle(f, 0, cause)
 	p.refused = true
-	p.jammed.Store(true)
 	if !f.spooled { // what the backlog holds is sent again as it is
 		if err := p.rename(); err != nil {
 			return fmt.Errorf("%w: %w", ErrStopped, err)

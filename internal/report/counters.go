@@ -140,13 +140,13 @@ func (s *Service) answer(ctx context.Context, names *catalog.View, keys []Counte
 	}
 	if v != nil {
 		q.fromMemory(v)
-		q.fresh.judge(now, v.halted)
+		s.judge(&q.fresh, now, v.halted)
 		return nil
 	}
 	if err := s.fromLedger(ctx, names.Info().ID, q); err != nil {
 		return err
 	}
-	q.fresh.judge(now, s.halted())
+	s.judge(&q.fresh, now, s.halted())
 	if s.residents != nil {
 		s.residents.answeredAt(s.clock())
 	}

@@ -31,6 +31,7 @@ type Recent struct {
 // Recent sums the minute cells from the unix minute since on. A sum beyond int64 is an error: it is sixty minutes of one
 // type, and no traffic reaches it.
 func (s *Service) Recent(ctx context.Context, since int64) (Recent, error) {
+	now := s.now()
 	var pending []*ledger.Generation
 	if s.live != nil {
 		pending = s.live.Pending() // before the snapshot, see readCounters
@@ -54,7 +55,7 @@ func (s *Service) Recent(ctx context.Context, since int64) (Recent, error) {
 			}
 		}
 	}
-	fresh.judge(s.now(), s.halted())
+	s.judge(&fresh, now, s.halted())
 	for _, l := range fresh.Lanes {
 		out.Position += l.Seq
 	}

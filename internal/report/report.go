@@ -58,7 +58,10 @@ type Config struct {
 	Reader Reader
 	Live   Live             // nil: counters know only what is committed
 	Now    func() time.Time // the wall clock, for "today" and for the lag
-	Halted func() []int     // lanes that have stopped: their numbers may be behind; nil: none
+	// Settled says that everything a lane had accepted when it was asked stands at or below seq; nil: nobody knows, and an
+	// answer is complete up to the log's time.
+	Settled func(lane int) (seq uint64, ok bool)
+	Halted  func() []int // lanes that have stopped: their numbers may be behind; nil: none
 	// Feed is told of what the ledger takes. With it, and with Live, counters that are asked for again are answered from
 	// memory.
 	Feed *Feed
@@ -72,6 +75,8 @@ type Service struct {
 	live      Live
 	now       func() time.Time
 	halted    func() []int
+	settled   func(lane int) (seq uint64, ok bool)
+	horizons  horizons
 	epoch     time.Time  // what the monotonic clock counts from
 	zones     sync.Map   // name → *time.Location: loading one reads a file
 	residents *residents // nil: every answer is read from the ledger
@@ -79,7 +84,7 @@ type Service struct {
 
 // New returns a service.
 func New(c Config) *Service {
-	s := &Service{reader: c.Reader, live: c.Live, now: c.Now, halted: c.Halted, epoch: time.Now()}
+	s := &Service{reader: c.Reader, live: c.Live, now: c.Now, halted: c.Halted, settled: c.Settled, horizons: horizons{of: map[int][]horizon{}}, epoch: time.Now()}
 	if c.Feed != nil && c.Live != nil {
 		if c.Show == 0 {
 			c.Show = showFor
@@ -121,7 +126,7 @@ func (s *Service) Report(ctx context.Context, names *catalog.View, r Request) (*
 	if err != nil {
 		return nil, err
 	}
-	fresh.judge(now, s.halted())
+	s.judge(&fresh, now, s.halted())
 	res := q.merge(names, groups)
 	res.Fresh, res.Partial = fresh, fresh.partial
 	return res, nil

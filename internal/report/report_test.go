@@ -189,6 +189,45 @@ func TestAnswersSayHowFreshTheyAre(t *testing.T) {
 	}
 }
 
+// Log time stands still while nothing happens; an answer that holds everything that was accepted is complete all the same.
+// It must never claim more than that, and never go back.
+func TestAnAnswerThatHoldsEverythingIsCompleteUpToNow(t *testing.T) {
+	b := newBench(t)
+	names := network(t, 1, "UTC", false)
+	folded := time.Date(2026, 4, 2, 10, 0, 0, 0, time.UTC)
+	b.flush(t, 0, folded, counted{})
+	stands, now, settled, known := uint64(0), folded, uint64(0), true
+	s := New(Config{
+		Reader: b, Now: func() time.Time { return now },
+		Settled: func(int) (uint64, bool) { return settled, known },
+	})
+	stands = ask(t, s, names, Request{}).Fresh.Lanes[0].Seq
+	for _, tc := range []struct {
+		after   time.Duration // of the log's time
+		settled uint64
+		known   bool
+		asOf    time.Duration
+	}{
+		{56 * time.Second, stands, true, 56 * time.Second},
+		{57 * time.Second, stands, false, 56 * time.Second},    // something is on its way
+		{58 * time.Second, stands + 2, true, 56 * time.Second}, // it is stored, but not counted yet
+		{59 * time.Second, stands + 3, true, 56 * time.Second},
+		{50 * time.Second, stands + 3, true, 50 * time.Second}, // the clock was set back
+		{60 * time.Second, stands + 3, false, 56 * time.Second},
+	} {
+		now, settled, known = folded.Add(tc.after), tc.settled, tc.known
+		f := ask(t, s, names, Request{}).Fresh
+		if got := f.AsOf.Sub(folded); got != tc.asOf || f.LagMS != (tc.after-tc.asOf).Milliseconds() {
+			t.Errorf("%v later, settled up to %d, %v: as of %v, lag %d ms", tc.after, tc.settled, tc.known, got, f.LagMS)
+		}
+	}
+	s.halted = func() []int { return []int{0} }
+	now, settled, known = folded.Add(time.Minute), stands, true
+	if f := ask(t, s, names, Request{}).Fresh; !f.AsOf.Equal(folded.Add(56 * time.Second)) {
+		t.Errorf("a lane that has halted is as of %v", f.AsOf)
+	}
+}
+
 func TestAPriceThatIsNotInTheCatalogIsSaid(t *testing.T) {
 	b := newBench(t)
 	names := network(t, 1, "UTC", false)

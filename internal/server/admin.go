@@ -61,7 +61,9 @@ func (s *Server) compact(ctx context.Context) {
 
 // startAdmin opens the admin listener and registers every route of that side.
 func (s *Server) startAdmin(ctx context.Context) error {
-	s.reports = report.New(report.Config{Reader: s.ledger, Live: s.grid, Now: s.cfg.Clock, Halted: s.grid.Halted, Feed: s.feed})
+	s.reports = report.New(report.Config{
+		Reader: s.ledger, Live: s.grid, Now: s.cfg.Clock, Halted: s.grid.Halted, Settled: s.lanes.Settled, Feed: s.feed,
+	})
 	var err error
 	s.ops, err = ops.New(ops.Config{
 		Registry: s.registry, Stages: &s.stages, Ready: s.ready, Lanes: s.laneStatus, Version: s.cfg.Version,
