@@ -41,8 +41,8 @@ func FuzzHotParse(f *testing.F) {
 		if used := len(text) - rest.Len() - in.Buffered(); used != n {
 			t.Fatalf("%q: %d bytes, fasthttp %d", text, n, used)
 		}
-		if length, p := framing(req.Header.RawHeaders()); p != nil || length != max(r.length, 0) {
-			t.Fatalf("%q: length %d, %v", text, length, p)
+		if m, p := readMessage(req.Header.RawHeaders(), true); p != nil || m.length != max(r.length, 0) || m.last {
+			t.Fatalf("%q: %+v, %v", text, m, p)
 		}
 		h := &req.Header
 		method, path := "GET", string(req.URI().PathOriginal())

@@ -3,6 +3,7 @@ package collect
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -49,6 +50,7 @@ func (quiet) Printf(string, ...any) {}
 // headerReceived gives the beginning of a body its own time once the header is here; what follows is paced. A body that is too large for any door is not
 // waited for: route finds its length in the raw header.
 func (d *Doors) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	d.expectation(h)
 	if h.ContentLength() > d.cfg.Limits.BodyBytes {
 		h.SetContentLength(0)
 	}
@@ -103,8 +105,10 @@ func (d *Doors) discardBody(ctx *fasthttp.RequestCtx) {
 	}
 	var buf [1024]byte
 	for range 4 {
-		if _, err := ctx.RequestBodyStream().Read(buf[:]); err != nil {
+		if _, err := ctx.RequestBodyStream().Read(buf[:]); errors.Is(err, io.EOF) {
 			return
+		} else if err != nil {
+			break // what follows is not known to be a request
 		}
 	}
 	ctx.SetConnectionClose()
@@ -117,13 +121,11 @@ func (d *Doors) route(ctx *fasthttp.RequestCtx, w *work) int {
 		d.fail(ctx, fasthttp.StatusRequestURITooLong, "url", "is too long")
 		return 0
 	}
-	length, p := framing(ctx.Request.Header.RawHeaders())
-	if p != nil {
-		d.refuseRequest(ctx, 0, doorHTTP, fasthttp.StatusBadRequest, p)
-		ctx.SetConnectionClose()
+	m, ok := d.conforms(ctx)
+	if !ok {
 		return 0
 	}
-	if length > d.cfg.Limits.BodyBytes {
+	if m.length > d.cfg.Limits.BodyBytes {
 		w.announced = true
 		ctx.SetConnectionClose()
 	}
@@ -148,6 +150,10 @@ func (d *Doors) route(ctx *fasthttp.RequestCtx, w *work) int {
 		return d.stream(ctx, w)
 	case "/v1/event-types":
 		return d.eventTypes(ctx, w)
+	}
+	if ctx.IsConnect() || string(ctx.RequestURI()) == "*" {
+		d.method(ctx, doorHTTP, fasthttp.MethodGet, fasthttp.MethodHead, fasthttp.MethodPost)
+		return 0
 	}
 	if first, ok := w.segments(path); ok {
 		switch string(first) {

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
 )
 
-// This file is about where a request ends. fasthttp takes the end of a connection for the end of a chunked body, reads
-// past what smuggling is made of, and waits for the start of a body that nobody will read.
+// This file is about where a request ends. fasthttp takes the end of a connection for the end of a chunked body, and waits
+// for the start of a body that nobody will read.
 
 // bodyListener wraps the connections that it accepts.
 type bodyListener struct{ net.Listener }
@@ -62,44 +61,6 @@ func expectBody(ctx *fasthttp.RequestCtx, on bool) {
 func endedEarly(ctx *fasthttp.RequestCtx) bool {
 	c, ok := ctx.LocalAddr().(*bodyConn)
 	return ok && c.ended.Load()
-}
-
-// framing is what a request's raw header says about its length. fasthttp keeps the last of several headers, and takes a
-// name with a space before its colon for another name; proxies may not, so both are refused.
-func framing(raw []byte) (length int, p *problem) {
-	lengths, codings := 0, 0
-	for len(raw) > 0 {
-		line, rest, _ := bytes.Cut(raw, []byte{'\n'})
-		raw = rest
-		name, value, ok := bytes.Cut(line, []byte{':'})
-		if !ok {
-			continue
-		}
-		if bytes.ContainsAny(name, " \t") {
-			return 0, &problem{field: clip(bytes.TrimSpace(name)), msg: "a space in the name of a header", reason: reasonMalformed}
-		}
-		switch len(name) {
-		case len("Content-Length"):
-			if bytes.EqualFold(name, []byte("Content-Length")) {
-				lengths++
-				length, _ = strconv.Atoi(string(bytes.TrimSpace(value))) // fasthttp has checked it, if it is the only one
-			}
-		case len("Transfer-Encoding"):
-			if bytes.EqualFold(name, []byte("Transfer-Encoding")) {
-				if !bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked")) {
-					return 0, &problem{field: "Transfer-Encoding", msg: "is not chunked", reason: reasonMalformed}
-				}
-				codings++
-			}
-		}
-	}
-	switch {
-	case codings > 1:
-		return 0, &problem{field: "Transfer-Encoding", msg: "appears twice", reason: reasonMalformed}
-	case lengths > 0 && codings > 0:
-		return 0, &problem{field: "Content-Length", msg: "must not stand beside Transfer-Encoding", reason: reasonMalformed}
-	}
-	return length, nil
 }
 
 // maxDrain and maxDrainTime bound what is still read of a body that was refused, so that a sender which writes before it
