@@ -38,6 +38,8 @@ type plan struct {
 
 	clicks, spoolError    float64 // of new events and retries; per write
 	spoolBytes, spoolFile int64
+	spoolRoom             int64   // that a lane's spool takes in advance
+	spoolFull             float64 // per attempt to take some
 }
 
 // draw makes the plan.
@@ -58,7 +60,8 @@ func (w *world) draw() {
 		clock: pick(0, 0, 0.02), catalog: pick(0, 0.02), damageImage: pick(0, 0, 0.5), damageArchive: pick(0, 0, 0, 0.3),
 		damageJournal: pick(0, 0, 0, 0, 0.3), journalStops: r.IntN(2) == 0, restore: pick(0, 0, 0, 0, 0.01),
 		damageLive: pick(0, 0, 0, 0, 0.01), keepRunning: r.IntN(2) == 0,
-		clicks: pick(0, 0.3, 0.8), spoolError: pick(0, 0, 0.05), spoolBytes: int64(pick(3_000, 1<<20)), spoolFile: int64(pick(500, 4<<20)),
+		clicks: pick(0, 0.3, 0.8), spoolError: pick(0, 0, 0.05), spoolBytes: int64(pick(3_000, 1<<20)), spoolFile: int64(pick(500, 8<<10)),
+		spoolRoom: int64(pick(0, 700, 20<<10)), spoolFull: pick(0, 0.3),
 	}
 }
 

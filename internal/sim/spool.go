@@ -43,7 +43,36 @@ func (d spoolDisk) Create(path string) (spool.Appender, error) {
 		d.f.w.broken("SPOOL", "%s is made twice", path)
 	}
 	d.f.put(path, nil)
-	return spoolFile{d.f, path}, nil
+	return &spoolFile{d.f, path, 0}, nil
+}
+
+// Reserve makes a file of zeros, if the disk has room now.
+func (d spoolDisk) Reserve(path string, size int64) error {
+	w := d.f.w
+	if !w.calm && w.chance(w.plan.spoolFull) {
+		w.fault("no room for the reserve")
+		return errDisk
+	}
+	d.f.put(path, make([]byte, size))
+	return nil
+}
+
+// Take renames a reserved file.
+func (d spoolDisk) Take(from, to string) (spool.Appender, error) {
+	if _, there := d.f.data[to]; there {
+		d.f.w.broken("SPOOL", "%s is made twice", to)
+	}
+	b, there := d.f.data[from]
+	if !there {
+		return nil, fmt.Errorf("no file %s", from)
+	}
+	_ = d.f.Remove(from)
+	d.f.gone = d.f.gone[:max(0, len(d.f.gone)-1)]
+	d.f.put(to, b)
+	if w := d.f.w; !w.calm && w.acting && w.chance(w.plan.crashInside) {
+		panic(killed{"after taking " + to})
+	}
+	return &spoolFile{d.f, to, 0}, nil
 }
 
 // Remove removes a file for good. The process may die before or after.
@@ -63,30 +92,66 @@ func (d spoolDisk) Remove(path string) error {
 type spoolFile struct {
 	f    *files
 	path string
+	end  int
 }
 
+// write puts b behind what was written. In a file that is long already only some of the sectors may reach the disk, in any
+// order; a file that grows has a beginning of what was written.
+func (s *spoolFile) write(b []byte, tears bool) {
+	w, data := s.f.w, s.f.data[s.path]
+	if grow := s.end + len(b) - len(data); grow > 0 {
+		if tears {
+			b = b[:w.rnd.IntN(len(b)+1)]
+		}
+		data = append(data[:s.end], b...)
+	} else if tears && w.chance(0.5) {
+		copy(data[s.end:], b[:w.rnd.IntN(len(b)+1)])
+	} else {
+		for at := s.end; at < s.end+len(b); {
+			next := min((at/sector+1)*sector, s.end+len(b))
+			if !tears || w.chance(0.5) {
+				copy(data[at:next], b[at-s.end:])
+			}
+			at = next
+		}
+	}
+	s.f.data[s.path] = data
+}
+
+// sector is the least that the disk writes or does not write.
+const sector = 512
+
 // Append writes and syncs.
-func (s spoolFile) Append(b []byte) error {
+func (s *spoolFile) Append(b []byte) error {
 	w := s.f.w
-	tear := func() { s.f.data[s.path] = append(s.f.data[s.path], b[:w.rnd.IntN(len(b)+1)]...) }
 	switch {
 	case !w.calm && w.chance(w.plan.spoolError):
 		w.fault("spool write failed")
-		tear()
+		s.write(b, true)
 		return errDisk
 	case !w.calm && w.acting && w.chance(w.plan.crashInside):
-		tear()
+		s.write(b, true)
 		panic(killed{"while it wrote the spool"})
 	}
-	s.f.data[s.path] = append(s.f.data[s.path], b...)
+	s.write(b, false)
+	s.end += len(b)
 	if !w.calm && w.acting && w.chance(w.plan.crashInside) {
 		panic(killed{"after its spool write"})
 	}
 	return nil
 }
 
+// Cut gives the rest back.
+func (s *spoolFile) Cut(n int64) error {
+	if n < int64(s.end) {
+		s.f.w.broken("SPOOL", "%s is cut at %d of %d", s.path, n, s.end)
+	}
+	s.f.data[s.path] = s.f.data[s.path][:min(n, int64(len(s.f.data[s.path])))]
+	return nil
+}
+
 // Close has nothing to do.
-func (s spoolFile) Close() error { return nil }
+func (s *spoolFile) Close() error { return nil }
 
 // openSpool opens the spool of a process, and brings along what dead homes have left: an operator who gives up a machine
 // takes its disk.
@@ -103,7 +168,8 @@ func (w *world) openSpool(home string) *spool.Spool {
 	}
 	s, err := spool.Open(spool.Options{
 		Dir: home + "/spool", Lanes: w.plan.lanes, MaxBytes: w.plan.spoolBytes, FileBytes: w.plan.spoolFile, Disk: spoolDisk{w.files},
-		Now: w.wall, Random: w, Log: w.discards,
+		Reserve: w.plan.spoolRoom,
+		Now:     w.wall, Random: w, Log: w.discards,
 	})
 	if err != nil {
 		w.broken("SPOOL", "open: %v", err)
@@ -124,7 +190,7 @@ func (w *world) strayed(but string) []string {
 	var out []string
 	for _, path := range w.files.names {
 		home, _, ok := strings.Cut(path, "/spool/")
-		if !ok || home == but {
+		if !ok || home == but || filepath.Ext(path) != ".spool" {
 			continue
 		}
 		lived := false
@@ -230,10 +296,15 @@ func (p *process) answerClicks() {
 
 // commitSpool is one step of a committer.
 func (p *process) commitSpool(lane int) {
-	if p.spool.Lane(lane).Commit() {
+	l := p.spool.Lane(lane)
+	was := l.Status()
+	if l.Commit() {
 		p.w.did("%s: spool of lane %d commits", p.home, lane)
 	}
 	p.answerClicks()
+	if l.Tend(); (was.Broken == nil) != (l.Status().Broken == nil) {
+		p.w.did("%s: spool of lane %d: %v, then %v", p.home, lane, was.Broken, l.Status().Broken)
+	}
 }
 
 // placed notes where the clicks of a spooled batch stand now.

@@ -17,16 +17,23 @@ type Disk interface {
 	List(dir, suffix string) ([]string, error)
 	Read(path string) ([]byte, error)
 	ReadAt(path string, at int64, n int) ([]byte, error)
+	// Reserve makes a file of zeros that is not there yet and has its room on the disk already, so that a write into it
+	// finds room whatever else fills the disk. It wraps errors.ErrUnsupported where there is no such thing.
+	Reserve(path string, sizeBytes int64) error
+	// Take gives a reserved file another name, which is durable, and opens it at its beginning.
+	Take(from, to string) (Appender, error)
 	// Create makes a file that is not there yet. Its name is durable.
 	Create(path string) (Appender, error)
 	// Remove removes a file. When it returns the name is gone for good.
 	Remove(path string) error
 }
 
-// Appender is a file that grows.
+// Appender is a file that is written from its beginning to its end.
 type Appender interface {
-	// Append writes at the end; when it returns nil, everything up to there is durable.
+	// Append writes behind what was written before; when it returns nil, everything up to there is durable.
 	Append(b []byte) error
+	// Cut ends the file behind its first n bytes: what was not used is given back. It need not be durable.
+	Cut(n int64) error
 	Close() error
 }
 
@@ -47,11 +54,37 @@ func (osDisk) ReadAt(path string, at int64, n int) ([]byte, error) {
 	return b, nil
 }
 
+// Reserve makes a file that has its room. It is not synced: the sync of what is written into it covers it, and a power
+// cut may take it along.
+func (osDisk) Reserve(path string, sizeBytes int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("reserve room for clicks: %w", err)
+	}
+	if err = errors.Join(allocate(f, sizeBytes), f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("reserve room for clicks: %w", err), os.Remove(path))
+	}
+	return nil
+}
+
+// Take puts a reserved file to use.
+func (osDisk) Take(from, to string) (Appender, error) {
+	if err := os.Rename(from, to); err != nil {
+		return nil, fmt.Errorf("take a reserved file: %w", err)
+	}
+	return open(to, os.O_WRONLY)
+}
+
 // Create makes a file.
 func (osDisk) Create(path string) (Appender, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	return open(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY)
+}
+
+// open opens a file whose name is new and makes the name durable.
+func open(path string, flag int) (Appender, error) {
+	f, err := os.OpenFile(path, flag, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("create spool file: %w", err)
+		return nil, fmt.Errorf("open spool file: %w", err)
 	}
 	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -79,6 +112,9 @@ func (f osFile) Append(b []byte) error {
 	}
 	return nil
 }
+
+// Cut gives the rest of the file back.
+func (f osFile) Cut(n int64) error { return f.Truncate(n) }
 
 // OS returns the operating system's file system.
 func OS() Disk { return osDisk{} }

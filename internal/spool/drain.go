@@ -24,7 +24,7 @@ func (l *Lane) Next() ([]byte, bool) {
 		b, err := l.opt.Disk.ReadAt(f.path, fr.At, fr.Bytes)
 		if err == nil {
 			var h journal.Header
-			if b, h, err = parseFrame(b); err == nil && h == fr.Header {
+			if b, _, h, err = parseFrame(b); err == nil && h == fr.Header {
 				return b, true
 			}
 		}
@@ -82,6 +82,7 @@ func (l *Lane) Stored() (ended journal.Incarnation, done bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bytes -= f.bytes
+	l.wakeUp() // the reserve may have its room back
 	return f.name, true
 }
 

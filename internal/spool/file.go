@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
+	"strings"
 
 	"milliard/internal/journal"
 )
@@ -14,11 +15,15 @@ import (
 // A spool file is a header and frames; drawn in docs/format/spool.md.
 const (
 	fileMagic   = "MLSP"
-	frameMagic  = "MLSF"
-	fileVersion = 1
+	frameMagic  = "MLS2"
+	endMagic    = "MLSE" // behind the batch: the write has come to its end
+	oldMagic    = "MLSF" // of a frame of version 1, which has no end mark
+	fileVersion = 2
 	headBytes   = 4 + 1 + 1 + 2 + 16 + 8 + 4
 	frameBytes  = 4 + 4 + 4 // before the batch
+	sectorBytes = 512       // the least that a disk writes or does not write
 	fileExt     = ".spool"
+	roomExt     = ".room" // of a file that is nothing yet but room
 )
 
 // ErrFile is wrapped by every error about the bytes of a spool file.
@@ -44,7 +49,7 @@ func parseHead(b []byte) (lane int, name journal.Incarnation, err error) {
 	if crc32.Checksum(b[:headBytes-4], castagnoli()) != binary.LittleEndian.Uint32(b[headBytes-4:]) {
 		return 0, name, fmt.Errorf("%w: checksum of the header", ErrFile)
 	}
-	if b[4] != fileVersion {
+	if b[4] == 0 || b[4] > fileVersion {
 		return 0, name, fmt.Errorf("%w: version %d", ErrFile, b[4])
 	}
 	copy(name[:], b[8:24])
@@ -57,27 +62,42 @@ func appendFrame(dst, batch []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(batch)))
 	crc := crc32.Update(crc32.Checksum(dst[at:at+8], castagnoli()), castagnoli(), batch)
 	dst = binary.LittleEndian.AppendUint32(dst, crc)
-	return append(dst, batch...)
+	dst = append(dst, batch...)
+	return append(dst, endMagic...)
 }
 
-// parseFrame reads the frame at the beginning of b and returns its batch.
-func parseFrame(b []byte) ([]byte, journal.Header, error) {
-	if len(b) < frameBytes || string(b[:4]) != frameMagic {
-		return nil, journal.Header{}, fmt.Errorf("%w: no frame", ErrFile)
+// endBytes is the length of what stands behind the batch of the frame that b begins with; -1 if none does.
+func endBytes(b []byte) int {
+	switch {
+	case bytes.HasPrefix(b, []byte(frameMagic)):
+		return len(endMagic)
+	case bytes.HasPrefix(b, []byte(oldMagic)):
+		return 0
+	}
+	return -1
+}
+
+// parseFrame reads the frame at the beginning of b and returns its batch and its own length.
+func parseFrame(b []byte) (batch []byte, size int, h journal.Header, err error) {
+	tail := endBytes(b)
+	if len(b) < frameBytes || tail < 0 {
+		return nil, 0, h, fmt.Errorf("%w: no frame", ErrFile)
 	}
 	n := int(binary.LittleEndian.Uint32(b[4:]))
-	if n > journal.MaxBatchBytes || n > len(b)-frameBytes {
-		return nil, journal.Header{}, fmt.Errorf("%w: a frame of %d bytes in %d", ErrFile, n, len(b))
+	if n > journal.MaxBatchBytes || n > len(b)-frameBytes-tail {
+		return nil, 0, h, fmt.Errorf("%w: a frame of %d bytes in %d", ErrFile, n, len(b))
 	}
-	batch := b[frameBytes : frameBytes+n : frameBytes+n]
+	batch = b[frameBytes : frameBytes+n : frameBytes+n]
 	if crc32.Update(crc32.Checksum(b[:8], castagnoli()), castagnoli(), batch) != binary.LittleEndian.Uint32(b[8:]) {
-		return nil, journal.Header{}, fmt.Errorf("%w: checksum of a frame", ErrFile)
+		return nil, 0, h, fmt.Errorf("%w: checksum of a frame", ErrFile)
 	}
-	h, _, err := journal.Open(batch)
-	if err != nil {
-		return nil, h, fmt.Errorf("%w: %w", ErrFile, err)
+	if size = frameBytes + n + tail; tail > 0 && string(b[size-tail:size]) != endMagic {
+		return nil, 0, h, fmt.Errorf("%w: end of a frame", ErrFile)
 	}
-	return batch, h, nil
+	if h, _, err = journal.Open(batch); err != nil {
+		return nil, 0, h, fmt.Errorf("%w: %w", ErrFile, err)
+	}
+	return batch, size, h, nil
 }
 
 // Frame is one whole batch of a file.
@@ -94,7 +114,7 @@ type File struct {
 	Path        string
 	Lane        int
 	Incarnation journal.Incarnation
-	Bytes       int64
+	Bytes       int64   // without room at the end that was never used
 	Frames      []Frame // whole ones, in order, also those behind a damage
 	Good        int     // of them, how many stand before the first damage
 	Torn        int64   // bytes at the end that were being written when the process ended: nobody was told of them
@@ -123,22 +143,24 @@ func (f *File) Lost() uint64 {
 	return n
 }
 
-// Parse reads a file's bytes. Every frame but the last was synced before the next was written, so a frame that is not
-// whole is a torn end only if no whole one follows, and if it looks like the beginning of a write: what was written to
-// its end was promised to somebody.
-func Parse(path string, b []byte) *File {
-	f := &File{Path: path, Bytes: int64(len(b))}
+// Parse reads a file's bytes. Every frame was synced before the next was written, so a frame that is not whole is a torn
+// end only if no whole one follows, and if a part of it was never written: what was written whole was promised to
+// somebody. Behind the last frame stand zeros: room that was taken in advance.
+func Parse(path string, all []byte) *File {
+	b := bytes.TrimRight(all, "\x00")
+	f := &File{Path: path}
 	var err error
-	f.Lane, f.Incarnation, err = parseHead(b)
+	f.Lane, f.Incarnation, err = parseHead(all)
 	named := err == nil
-	if !named && bytes.Contains(b, []byte(frameMagic)) {
+	if !named && nextFrame(b) >= 0 {
 		f.Damage = err
 	}
 	at := min(headBytes, len(b))
 	broken := !named
+	from := at // of what is not whole
 	var last Frame
 	for at < len(b) {
-		batch, h, err := parseFrame(b[at:])
+		batch, size, h, err := parseFrame(all[at:]) // one of version 1 may end in zeros
 		switch {
 		case err == nil && !named: // the first whole frame knows what the header said
 			f.Incarnation, f.Lane, named = h.Incarnation, int(h.Lane), true
@@ -150,41 +172,75 @@ func Parse(path string, b []byte) *File {
 				f.Damage = fmt.Errorf("at byte %d: %w", at, err)
 			}
 			broken = true
-			next := bytes.Index(b[at+1:], []byte(frameMagic))
+			next := nextFrame(b[at+1:])
 			if next < 0 {
-				if f.Rotten = rotten(b[at:]); !f.Rotten {
-					f.Torn = int64(len(b) - at)
+				if f.Rotten = rotten(b, from, all); !f.Rotten {
+					f.Torn = int64(len(b) - from)
 				}
 				break
 			}
 			at += 1 + next
 			continue
 		}
-		fr := Frame{At: int64(at), Bytes: frameBytes + len(batch), Header: h, Hash: journal.HashOf(batch)}
+		fr := Frame{At: int64(at), Bytes: size, Header: h, Hash: journal.HashOf(batch)}
 		fr.Resumes = h.Counter != last.Header.Counter+1 || h.Prev != last.Hash
 		if f.Frames = append(f.Frames, fr); !broken {
 			f.Good = len(f.Frames)
 		}
 		at += fr.Bytes
-		last = fr
+		from, last = at, fr
 	}
+	f.Bytes = int64(max(at, len(b)))
 	if f.Good == len(f.Frames) && !f.Rotten {
 		f.Damage = nil // what follows the whole frames was never finished: header and first frame are written together
 	}
 	return f
 }
 
-// rotten says whether the end of a file, which is no whole frame, was one: it is not what a write that did not finish
-// leaves, which is a beginning of a frame or room that was never filled.
-func rotten(end []byte) bool {
-	const never = 16 // zeros: of a block that was not written
-	if len(end) >= never && len(bytes.Trim(end[len(end)-never:], "\x00")) == 0 {
-		return false
+// nextFrame is where the next frame might begin; -1 if none does.
+func nextFrame(b []byte) int {
+	at, old := bytes.Index(b, []byte(frameMagic)), bytes.Index(b, []byte(oldMagic))
+	if at < 0 || old >= 0 && old < at {
+		return old
 	}
-	if len(end) < len(frameMagic) || string(end[:len(frameMagic)]) != frameMagic {
-		return !bytes.HasPrefix([]byte(frameMagic), end)
+	return at
+}
+
+// rotten says whether what stands at the end of a file from there on, which is no whole frame, was one. A write that did
+// not finish leaves its beginning, or sectors that are still zero: the disk may have written those behind them. all is b with
+// the zeros behind it.
+func rotten(b []byte, from int, all []byte) bool {
+	end := b[from:]
+	if len(end) < len(frameMagic) {
+		return !strings.HasPrefix(frameMagic, string(end)) && !strings.HasPrefix(oldMagic, string(end))
+	}
+	if endBytes(end) == 0 {
+		return rottenOld(all[from:])
+	}
+	for at := from; at < len(b); { // sector by sector; the frame has parts of the first and of the last
+		next := min((at/sectorBytes+1)*sectorBytes, len(b))
+		if len(bytes.Trim(b[at:next], "\x00")) == 0 {
+			return false
+		}
+		at = next
+	}
+	if bytes.HasSuffix(end, []byte(endMagic)) {
+		return true
+	}
+	if endBytes(end) < 0 { // neither its beginning nor its end: it was no write of ours
+		return true
 	}
 	if len(end) < frameBytes {
+		return false
+	}
+	n := int(binary.LittleEndian.Uint32(end[4:]))
+	return n <= len(end)-frameBytes-len(endMagic) // or else it was cut short
+}
+
+// rottenOld is rotten for a frame of version 1.
+func rottenOld(end []byte) bool {
+	const never = 16 // zeros: of a block that was not written
+	if len(end) < never || len(bytes.Trim(end[len(end)-never:], "\x00")) == 0 {
 		return false
 	}
 	if n := binary.LittleEndian.Uint32(end[4:]); n <= uint32(len(end)-frameBytes) {

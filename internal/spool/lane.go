@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"milliard/internal/crash"
 	"milliard/internal/event"
 	"milliard/internal/journal"
+	"milliard/internal/outage"
 )
 
 // Limits of what waits for the committer.
@@ -38,17 +37,25 @@ type Lane struct {
 
 	wake chan struct{}
 
-	mu      sync.Mutex
-	groups  []*group // wait for the committer; the last one grows
-	spare   *group
-	files   []*file // oldest first
-	current *file   // is appended to
-	writing bool    // the committer is at it
-	held    int     // somebody copies the files: none may be removed
-	bytes   int64   // of files
-	broken  error
-	damaged []string
-	number  uint64 // of the newest file
+	failing outage.Outage // of writes
+	cramped outage.Outage // of the reserve
+
+	mu       sync.Mutex
+	groups   []*group // wait for the committer; the last one grows
+	spare    *group
+	files    []*file // oldest first
+	current  *file   // is appended to
+	writing  bool    // the committer is at it
+	held     int     // somebody copies the files: none may be removed
+	bytes    int64   // of files
+	broken   error   // nothing is taken until again
+	again    time.Time
+	pause    time.Duration
+	damaged  []string
+	number   uint64    // of the newest file
+	reserve  []string  // files that are nothing yet but room
+	noRoom   error     // why the reserve is not whole
+	askAgain time.Time // for room
 }
 
 // file is one file that is not wholly drained.
@@ -60,6 +67,8 @@ type file struct {
 	bytes   int64
 	damaged bool // it must stay
 	w       Appender
+	end     int64 // of what was written; the committer's
+	count   int   // of frames that were written; the committer's
 	prev    journal.Hash
 }
 
@@ -89,12 +98,13 @@ func (l *Lane) open() error {
 	if err != nil {
 		return err
 	}
+	if err := l.findReserve(); err != nil {
+		return err
+	}
 	for _, f := range list {
-		n, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(f.Path), fileExt), 10, 64)
-		if err != nil {
+		if !l.numbered(f.Path) {
 			continue // not ours
 		}
-		l.number = max(l.number, n)
 		if f.Damage == nil && f.Lane != l.n && len(f.Frames) > 0 {
 			f.Damage, f.Good = fmt.Errorf("%w: it belongs to lane %d", ErrFile, f.Lane), 0
 		}
@@ -130,7 +140,7 @@ func (l *Lane) Add(e *event.Event, catalog uint64) (Ticket, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken != nil {
+	if l.brokenLocked() {
 		return Ticket{}, l.broken
 	}
 	g, err := l.groupLocked(strs)
@@ -145,11 +155,15 @@ func (l *Lane) Add(e *event.Event, catalog uint64) (Ticket, error) {
 	g.n++
 	g.strs += strs
 	g.catalog = max(g.catalog, catalog)
+	l.wakeUp()
+	return Ticket{g.of}, nil
+}
+
+func (l *Lane) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return Ticket{g.of}, nil
 }
 
 // groupLocked returns the group that one more event goes to.
@@ -178,141 +192,192 @@ func (l *Lane) groupLocked(strs int) (*group, error) {
 	return g, nil
 }
 
-// Commit writes everything that waits with one sync and answers those who wait for it. It says whether there was
-// anything. One caller at a time.
-func (l *Lane) Commit() bool {
+// Commit writes everything that waits and answers those who wait for it, a batch with one sync. It says whether it made
+// anything durable. One caller at a time.
+func (l *Lane) Commit() (durable bool) {
 	l.mu.Lock()
-	groups, f := l.groups, l.current
-	l.groups, l.writing = nil, len(groups) > 0
-	broken := l.broken
-	l.mu.Unlock()
-	if len(groups) == 0 {
-		return false
+	groups := l.groups
+	l.groups, l.writing = nil, len(l.groups) > 0
+	var broken error
+	if l.brokenLocked() {
+		broken = l.broken
 	}
+	l.mu.Unlock()
+	for _, g := range groups {
+		err := broken
+		if err == nil {
+			if err = l.commit(g); err == nil {
+				durable = true
+			} else {
+				broken = fmt.Errorf("%w: %w", ErrBroken, err) // of the others it is certain that they were not written
+				err = fmt.Errorf("%w: %w", ErrUnsure, err)
+			}
+		}
+		g.of.err = err
+		close(g.of.done)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writing = false
+	if l.spare == nil && len(groups) > 0 {
+		l.spare = groups[0]
+	}
+	return durable
+}
+
+// commit makes one batch durable.
+func (l *Lane) commit(g *group) error {
 	began := l.opt.Now()
 	l.busy.Store(began.UnixNano())
-	var err error
-	var frames []Frame
-	if err = broken; err == nil {
-		f, frames, err = l.write(f, groups)
-	}
+	l.mu.Lock()
+	f := l.current
+	l.mu.Unlock()
+	f, fr, err := l.write(f, g)
 	l.busy.Store(0)
-	if now := l.opt.Now(); now.Sub(began) > Patience {
+	now := l.opt.Now()
+	if now.Sub(began) > Patience {
 		l.late.Store(now.UnixNano())
 	}
 	if err == nil {
 		crash.Point(crash.SpoolWritten)
 	}
 	l.mu.Lock()
-	l.writing = false
+	defer l.mu.Unlock()
 	if err != nil {
-		l.breakLocked(err)
-		err = fmt.Errorf("%w: %w", ErrUnsure, err)
-	} else {
-		l.keepLocked(f, frames)
+		l.breakLocked(err, now)
+		return err
 	}
-	if l.spare == nil {
-		l.spare = groups[0]
-	}
-	waiters := make([]*pending, len(groups))
-	for i, g := range groups {
-		waiters[i] = g.of
-	}
-	l.mu.Unlock()
-	for _, of := range waiters {
-		of.err = err
-		close(of.done)
-	}
-	return err == nil
+	l.keepLocked(f, fr)
+	l.mendedLocked(now)
+	return nil
 }
 
-// write appends one frame per group to the current file, or to a new one.
-func (l *Lane) write(f *file, groups []*group) (*file, []Frame, error) {
+// write appends one frame to the current file, or to a new one. Behind one that has failed nothing is ever written again:
+// after a failed sync nobody knows what of it stands on the disk.
+func (l *Lane) write(f *file, g *group) (*file, Frame, error) {
+	msg := journal.AppendHeader(nil)
+	for i := range g.rows {
+		if g.rows[i].Len() > 0 {
+			msg = journal.AppendBlock(msg, g.rows[i].Block())
+		}
+	}
+	size := int64(frameBytes + len(msg) + len(endMagic))
 	var buf []byte
-	if f == nil || f.bytes >= l.opt.FileBytes {
+	if f == nil || f.end+size > l.opt.FileBytes {
+		if f != nil {
+			_ = l.finish(f) // everything in it is synced
+			f.w = nil
+		}
 		var err error
 		if f, err = l.create(); err != nil {
-			return nil, nil, err
+			return nil, Frame{}, err
 		}
+	}
+	if f.end == 0 {
 		buf = appendHead(buf, l.n, f.name, l.opt.Now().UnixMilli())
 	}
-	counter, prev := uint64(len(f.frames)), f.prev
-	var frames []Frame
-	for _, g := range groups {
-		h := journal.Header{
-			Kind: journal.KindEvents, Spooled: true, Lane: uint16(l.n), Incarnation: f.name, Counter: counter + 1,
-			Events: uint32(g.n), Received: g.opened.UnixMilli(), Catalog: g.catalog, Prev: prev,
-		}
-		msg := journal.AppendHeader(nil)
-		for i := range g.rows {
-			if g.rows[i].Len() > 0 {
-				msg = journal.AppendBlock(msg, g.rows[i].Block())
-			}
-		}
-		prev = journal.Seal(msg, &h)
-		counter++
-		fr := Frame{At: f.bytes + int64(len(buf)), Header: h, Hash: prev}
-		at := len(buf)
-		buf = appendFrame(buf, msg)
-		fr.Bytes = len(buf) - at
-		frames = append(frames, fr)
+	h := journal.Header{
+		Kind: journal.KindEvents, Spooled: true, Lane: uint16(l.n), Incarnation: f.name, Counter: uint64(f.count) + 1,
+		Events: uint32(g.n), Received: g.opened.UnixMilli(), Catalog: g.catalog, Prev: f.prev,
 	}
+	hash := journal.Seal(msg, &h)
+	fr := Frame{At: f.end + int64(len(buf)), Bytes: int(size), Header: h, Hash: hash}
+	buf = appendFrame(buf, msg)
 	if err := f.w.Append(buf); err != nil {
-		return nil, nil, errors.Join(err, f.w.Close())
+		return nil, Frame{}, errors.Join(err, l.abandon(f))
 	}
-	return f, frames, nil
+	f.end, f.prev = fr.At+size, hash
+	f.count++
+	return f, fr, nil
 }
 
-// create begins a file, which is an incarnation of its own.
+// abandon gives back what a file with a failed write does not need: all of it, if nobody was promised anything in it.
+func (l *Lane) abandon(f *file) error {
+	if f.count == 0 {
+		return errors.Join(f.w.Close(), l.opt.Disk.Remove(f.path))
+	}
+	return l.finish(f)
+}
+
+// finish ends the writing to a file and gives back the room that it has not used.
+func (l *Lane) finish(f *file) error {
+	return errors.Join(f.w.Cut(f.end), f.w.Close())
+}
+
+// create begins a file, which is an incarnation of its own, in room that is reserved if there is any.
 func (l *Lane) create() (*file, error) {
 	l.mu.Lock()
-	l.number++
-	f := &file{path: filepath.Join(l.dir, fmt.Sprintf("%010d%s", l.number, fileExt))}
+	f := &file{path: l.nextLocked(fileExt)}
+	room := ""
+	if k := len(l.reserve); k > 0 {
+		room, l.reserve = l.reserve[k-1], l.reserve[:k-1]
+	}
 	l.mu.Unlock()
 	if _, err := io.ReadFull(l.opt.Random, f.name[:]); err != nil {
 		return nil, fmt.Errorf("name a spool file: %w", err)
 	}
-	w, err := l.opt.Disk.Create(f.path)
-	f.w = w
+	var err error
+	if room == "" {
+		f.w, err = l.opt.Disk.Create(f.path)
+	} else if f.w, err = l.opt.Disk.Take(room, f.path); err != nil {
+		err = errors.Join(err, l.opt.Disk.Remove(room), l.opt.Disk.Remove(f.path)) // nothing was written into it
+	}
 	return f, err
 }
 
-// keepLocked makes durable frames known.
-func (l *Lane) keepLocked(f *file, frames []Frame) {
+// nextLocked returns the path of a new file.
+func (l *Lane) nextLocked(ext string) string {
+	l.number++
+	return filepath.Join(l.dir, fmt.Sprintf("%010d%s", l.number, ext))
+}
+
+// keepLocked makes a durable frame known.
+func (l *Lane) keepLocked(f *file, fr Frame) {
 	if f.damaged { // found while this was written: what follows the damage waits for a repair too
 		return
 	}
-	if f != l.current {
-		l.files = append(l.files, f)
-		if old := l.current; old != nil && old.w != nil {
-			_ = old.w.Close() // everything in it is synced
-			old.w = nil
-		}
-		l.current = f
-	}
-	was := f.bytes
 	if len(f.frames) == 0 {
-		f.bytes = headBytes
+		l.files = append(l.files, f)
 	}
-	for i := range frames {
-		f.frames = append(f.frames, frames[i])
-		f.bytes = frames[i].At + int64(frames[i].Bytes)
-		l.m.written.Add(float64(frames[i].Header.Events))
-	}
-	f.prev = frames[len(frames)-1].Hash
+	l.current = f
+	was := f.bytes
+	f.frames = append(f.frames, fr)
+	f.bytes = fr.At + int64(fr.Bytes)
+	l.m.written.Add(float64(fr.Header.Events))
 	l.bytes += f.bytes - was
 }
 
-// breakLocked ends the spool's life as a place to write to: after a failed sync nobody knows what stands on the disk.
-func (l *Lane) breakLocked(err error) {
-	l.current = nil // what is durable in it can still be drained
-	if l.broken != nil {
-		return
+// Pauses between attempts while every write fails.
+const (
+	minPause = time.Second
+	maxPause = 30 * time.Second
+)
+
+// breakLocked ends the life of the current file as a place to write to: after a failed sync nobody knows what stands on the
+// disk. The next attempt, with a new file, is made after a pause.
+func (l *Lane) breakLocked(err error, now time.Time) {
+	if l.current != nil {
+		l.current.w = nil // abandoned; what is durable in it can still be drained
 	}
-	l.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+	l.current = nil
+	l.pause = min(max(2*l.pause, minPause), maxPause)
+	l.broken, l.again = fmt.Errorf("%w: %w", ErrBroken, err), now.Add(l.pause)
 	l.m.failures.Inc()
-	l.opt.Log.Error("click spool is out of order until a restart", "lane", l.n, "err", err)
+	if n, say := l.failing.Failed(now); say {
+		l.opt.Log.Error("click spool cannot write, clicks are at risk; it tries again with another file", "lane", l.n, "attempts", n, "err", err)
+	}
 }
+
+// mendedLocked notes that a write has worked.
+func (l *Lane) mendedLocked(now time.Time) {
+	l.broken, l.pause = nil, 0
+	if n, lasted, over := l.failing.Worked(now); over {
+		l.opt.Log.Info("click spool writes again", "lane", l.n, "failed", n, "after", lasted)
+	}
+}
+
+// brokenLocked says whether the spool takes nothing now. It does again when it is time for another attempt.
+func (l *Lane) brokenLocked() bool { return l.broken != nil && l.opt.Now().Before(l.again) }
 
 func (l *Lane) slow() bool {
 	now := l.opt.Now().UnixNano()
@@ -324,14 +389,17 @@ func (l *Lane) slow() bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.broken != nil
+	return l.brokenLocked()
 }
 
 // Status returns what the lane holds.
 func (l *Lane) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := Status{Lane: l.n, Files: len(l.files), Bytes: l.bytes, Broken: l.broken, Damaged: l.damaged}
+	s := Status{
+		Lane: l.n, Files: len(l.files), Bytes: l.bytes, Reserve: int64(len(l.reserve)) * l.opt.FileBytes, NoRoom: l.noRoom,
+		Broken: l.broken, Since: l.failing.Since(), Damaged: l.damaged,
+	}
 	for _, f := range l.files {
 		for i := f.stored; i < len(f.frames); i++ {
 			s.Batches++
@@ -347,7 +415,7 @@ func (l *Lane) close() error {
 	if l.current == nil || l.current.w == nil {
 		return nil
 	}
-	w := l.current.w
+	err := l.finish(l.current)
 	l.current.w = nil
-	return w.Close()
+	return err
 }

@@ -14,7 +14,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		written:  counter("events_total", "Clicks made durable in the spool because their lane limped."),
 		drained:  counter("drained_events_total", "Spooled clicks that were appended to the journal; after a restart some are counted again."),
-		failures: counter("failures_total", "Spools that stopped taking clicks after a failed write or sync."),
+		failures: counter("failures_total", "Failed writes and syncs of the spool; each ends a file."),
 	}
 }
 
@@ -34,6 +34,7 @@ func (m *metrics) register(r prometheus.Registerer, s *Spool) error {
 	for _, c := range []prometheus.Collector{
 		m.written, m.drained, m.failures,
 		gauge("waiting_events", "Clicks that wait in the spool for the journal.", func(s Status) float64 { return float64(s.Events) }),
+		gauge("reserve_bytes", "Room on the disk that the spool has taken in advance.", func(s Status) float64 { return float64(s.Reserve) }),
 		gauge("bytes", "Bytes of spool files.", func(s Status) float64 { return float64(s.Bytes) }),
 		gauge("damaged_files", "Spool files that wait for a repair.", func(s Status) float64 { return float64(len(s.Damaged)) }),
 	} {

@@ -3,9 +3,13 @@
 // are final. The lane's producer appends those very bytes later (journal.Backlog), so a batch that is appended twice,
 // because the program died before its file was removed, is dropped by the mark that owners keep of its incarnation.
 //
+// The spool shares the journal's disk, so it takes room in advance: files of zeros, which it renames and writes into when
+// clicks come. A failed write or sync ends a file, not the spool: it goes on in another one.
+//
 // Goroutines: one per lane and Spool, the committer; it alone writes. Next and Stored are called by the lane's producer
 // and only read and remove. A file is appended to by the process that made it and by no other. What the package must not
-// do: give out bytes that are not fsynced, change a batch, or let a file's incarnation be closed while the file exists.
+// do: give out bytes that are not fsynced, change a batch, write behind a failed write, or let a file's incarnation be
+// closed while the file exists.
 package spool
 
 import (
@@ -29,7 +33,7 @@ import (
 var (
 	// ErrFull: the spool has reached its limit, or the committer does not keep up. Nothing was written.
 	ErrFull = errors.New("click spool is full")
-	// ErrBroken: a write or sync has failed before; nothing is taken any more until a restart.
+	// ErrBroken: a write or sync has failed a moment ago; nothing is taken until the next attempt. Nothing was written.
 	ErrBroken = errors.New("click spool is broken")
 	// ErrUnsure: the write or sync of this very event has failed. It may stand in the file all the same.
 	ErrUnsure = errors.New("click spool failed to write")
@@ -45,7 +49,8 @@ type Options struct {
 	Dir       string
 	Lanes     int
 	MaxBytes  int64                 // of all files of one lane; default 64 MiB
-	FileBytes int64                 // after which the next file is begun; default 4 MiB
+	FileBytes int64                 // after which the next file is begun; default 4 MiB, and no more than Reserve
+	Reserve   int64                 // room on the disk that each lane takes in advance; default none
 	Disk      Disk                  // default the operating system's
 	Now       func() time.Time      // default time.Now
 	Random    io.Reader             // names incarnations; default crypto/rand
@@ -59,6 +64,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.FileBytes <= 0 {
 		o.FileBytes = 4 << 20
+	}
+	if o.Reserve > 0 {
+		o.FileBytes = min(o.FileBytes, o.Reserve)
 	}
 	if o.Disk == nil {
 		o.Disk = osDisk{}
@@ -106,19 +114,25 @@ func LaneDir(dir string, lane int) string { return filepath.Join(dir, fmt.Sprint
 // Start starts the committers. notify is told that a lane's backlog has grown.
 func (s *Spool) Start(notify func(lane int)) {
 	for _, l := range s.lanes {
-		s.wg.Go(func() {
-			for {
-				select {
-				case <-l.wake:
-				case <-s.life.Done():
-					l.Commit()
-					return
-				}
-				if l.Commit() {
-					notify(l.n)
-				}
-			}
-		})
+		s.wg.Go(func() { s.commit(l, notify) })
+	}
+}
+
+func (s *Spool) commit(l *Lane, notify func(lane int)) {
+	tick := time.NewTicker(refillEvery)
+	defer tick.Stop()
+	for {
+		l.Tend() // after those who wait were answered
+		select {
+		case <-l.wake:
+		case <-tick.C:
+		case <-s.life.Done():
+			l.Commit()
+			return
+		}
+		if l.Commit() {
+			notify(l.n)
+		}
 	}
 }
 
@@ -165,8 +179,11 @@ type Status struct {
 	Batches int // durable here and not known to be in the journal
 	Events  int64
 	Bytes   int64
-	Broken  error    // why nothing is taken any more
-	Damaged []string // files that can be drained only in part, or not at all, and why
+	Reserve int64     // bytes of room that it has in advance
+	NoRoom  error     // why that is less than it should be
+	Broken  error     // why the last write failed; the next attempt may be due
+	Since   time.Time // when writes began to fail
+	Damaged []string  // files that can be drained only in part, or not at all, and why
 }
 
 // Status returns what every lane holds.

@@ -29,6 +29,7 @@ func layers() map[string]int {
 		"internal/cursor":    ground,
 		"internal/durable":   ground,
 		"internal/crash":     ground,
+		"internal/outage":    ground,
 		"internal/planted":   ground,
 		"internal/offheap":   ground, // maps memory
 

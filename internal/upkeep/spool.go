@@ -2,7 +2,9 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -91,6 +93,31 @@ func (p *Plan) mendSpool(a *Action) error {
 // copySpool copies the files of clicks that wait. It comes after the journal was copied, and nothing of the spool is
 // removed meanwhile: a click that is not in the copied journal is in the copied spool, and one that is in both is dropped
 // as a repeat because its file's incarnation is not closed in the copied journal.
+// Room that the spool has only reserved is no part of it.
 func copySpool(ctx context.Context, src *Source, to string) error {
-	return copyTree(ctx, src.Dir.Join(SpoolDir), filepath.Join(to, SpoolDir))
+	from := src.Dir.Join(SpoolDir)
+	paths, err := filepath.Glob(filepath.Join(from, "*", "*.spool"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its first write has failed: nobody was promised anything in it
+		}
+		if err != nil {
+			return err
+		}
+		copied := filepath.Join(to, SpoolDir, filepath.Base(filepath.Dir(path)), filepath.Base(path))
+		if err := os.MkdirAll(filepath.Dir(copied), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(copied, b[:spool.Parse(path, b).Bytes], 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }

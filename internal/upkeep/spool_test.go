@@ -51,7 +51,7 @@ func check(r *verify.Result, name string) verify.Check {
 func (k *kit) drained(want int64) {
 	k.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		left, err := filepath.Glob(filepath.Join(k.dir, upkeep.SpoolDir, "lane-0", "*"))
+		left, err := filepath.Glob(filepath.Join(k.dir, upkeep.SpoolDir, "lane-0", "*.spool"))
 		if err != nil {
 			k.t.Fatal(err)
 		}
