@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"slices"
 	"unsafe"
 
 	"milliard/internal/offheap"
@@ -29,6 +30,7 @@ const (
 // swept is what a place holds whose entry is forgotten: it matches nothing and goes when its part is laid out anew.
 const swept = 1 << genBits
 
+// bucket fills from its first place.
 type bucket [bucketEntries]uint64
 
 type extent [extentBuckets]bucket
@@ -48,52 +50,64 @@ func locate(hash uint64) (number int, rest uint64) { return int(hash & (parts - 
 // topmost are the slot.
 func (p *part) home(rest uint64) uint32 { return uint32((rest & 0xffffffff) * uint64(p.buckets) >> 32) }
 
-func (p *part) bucket(i uint32) *bucket { return &p.extents[i/extentBuckets][i%extentBuckets] }
+// bucket computes the address itself: the compiler would read the first byte of the extent, to see that it is not nil, and
+// wait for memory that nobody needs.
+func (p *part) bucket(i uint32) *bucket {
+	return (*bucket)(unsafe.Add(unsafe.Pointer(p.extents[i/extentBuckets]), i%extentBuckets*uint32(unsafe.Sizeof(bucket{}))))
+}
 
 // after is where a hash is looked for when bucket i is full: next to its home it would crowd together with those of the
-// neighbours, so it goes elsewhere first, and from there on along the buckets.
+// neighbours, so it goes elsewhere, then to the other bucket of the two lines that memory gives together, and so on. In
+// the end it goes along the buckets, which meets all of them.
 func (p *part) after(i uint32, rest uint64, step int) uint32 {
-	if step == 0 {
-		return uint32((rest * 0x9e3779b97f4a7c15 >> 32) * uint64(p.buckets) >> 32)
+	switch {
+	case step >= scatteredSteps:
+		i++
+	case step&1 == 0:
+		return uint32((rest * (0x9e3779b97f4a7c15 + uint64(step)<<40) >> 32) * uint64(p.buckets) >> 32)
+	default:
+		i ^= 1
 	}
-	if i++; i == p.buckets {
+	if i >= p.buckets {
 		return 0
 	}
 	return i
 }
 
-// touch reads the line where a look-up begins. Many of these wait for memory together.
-func (p *part) touch(rest uint64) uint64 {
+// scatteredSteps is how many times a look-up goes elsewhere before it goes along the buckets.
+const scatteredSteps = 16
+
+// line is the address where a look-up begins.
+func (p *part) line(rest uint64) uintptr {
 	if p.buckets == 0 {
 		return 0
 	}
-	return p.bucket(p.home(rest))[bucketEntries-1]
+	return uintptr(unsafe.Pointer(p.bucket(p.home(rest))))
 }
 
-// touchNext reads the line where a look-up goes on.
-func (p *part) touchNext(rest uint64) uint64 {
-	if p.touch(rest) == 0 {
-		return 0
+// linesAfter adds the addresses where a look-up goes on if it does not end where it begins.
+func (p *part) linesAfter(to []uintptr, rest uint64) []uintptr {
+	if p.buckets == 0 || !p.bucket(p.home(rest)).full() {
+		return to
 	}
-	return p.bucket(p.after(0, rest, 0))[0]
+	i := p.after(0, rest, 0)
+	return append(to, uintptr(unsafe.Pointer(p.bucket(i))), uintptr(unsafe.Pointer(p.bucket(p.after(i, rest, 1)))))
 }
 
-// find says whether the hash is there and remembered. If it is not, vacant is the place where it belongs.
-func (p *part) find(rest uint64, live liveRange) (vacant *uint64, seen bool) {
+// find says whether the hash is there and remembered. If it is not, room is the bucket where it belongs, nil if there is
+// none.
+func (p *part) find(rest uint64, live liveRange) (room *bucket, seen bool) {
 	if p.buckets == 0 {
 		return nil, false
 	}
 	want := rest << genBits
 	for i, step := p.home(rest), 0; ; step++ {
 		b := p.bucket(i)
-		for j := range b {
-			w := b[j]
-			if w^want <= genMask && live.has(w) {
-				return nil, true
-			}
-			if w == 0 { // an entry only goes elsewhere when its own bucket is full
-				return &b[j], false
-			}
+		if b.nearest(want) <= genMask && b.holds(want, live) {
+			return nil, true
+		}
+		if !b.full() { // an entry only goes elsewhere when its own bucket is full
+			return b, false
 		}
 		i = p.after(i, rest, step)
 	}
@@ -103,65 +117,111 @@ func (p *part) find(rest uint64, live liveRange) (vacant *uint64, seen bool) {
 func (p *part) place(entry uint64) {
 	rest := entry >> genBits
 	for i, step := p.home(rest), 0; ; step++ {
-		b := p.bucket(i)
-		if b[bucketEntries-1] == 0 {
+		if b := p.bucket(i); !b.full() {
+			b.put(entry)
 			p.used++
-			b[b.taken()] = entry
 			return
 		}
 		i = p.after(i, rest, step)
 	}
 }
 
-// taken returns how many places of a bucket are taken: they fill from the first.
-func (b *bucket) taken() int {
-	for j, w := range b {
-		if w == 0 {
-			return j
-		}
-	}
-	return bucketEntries
+func (b *bucket) full() bool { return b[bucketEntries-1] != 0 }
+
+// nearest returns the least difference between an entry and want. Which entry it is cannot be foretold, so all of them
+// are looked at without a branch.
+func (b *bucket) nearest(want uint64) uint64 {
+	return min(min(min(b[0]^want, b[1]^want), min(b[2]^want, b[3]^want)), min(min(b[4]^want, b[5]^want), min(b[6]^want, b[7]^want)))
 }
 
-// layOut drops what is forgotten and makes room for a quarter more than what is left.
+// holds says whether one of the entries is want and remembered.
+func (b *bucket) holds(want uint64, live liveRange) bool {
+	for _, w := range b {
+		if w^want <= genMask && live.has(w) {
+			return true
+		}
+	}
+	return false
+}
+
+// put adds an entry to a bucket that is not full.
+func (b *bucket) put(entry uint64) {
+	at := 0
+	if b[3] != 0 {
+		at = 4
+	}
+	if b[at+1] != 0 {
+		at += 2
+	}
+	if b[at] != 0 {
+		at++
+	}
+	b[at] = entry
+}
+
+// layOut drops what is forgotten and makes room for a half more than what is left. Buckets are ordered by hash and a
+// part never gets smaller, so no entry moves down: from the last bucket to the first each is emptied, and its entries go
+// where there is nothing any more that has still to move.
 func (p *part) layOut(live liveRange, t *tables) {
-	keep, strays := t.scratch[:0], t.strays[:0]
-	for i := range p.buckets {
-		b := p.bucket(i)
-		for _, w := range b {
-			if w == 0 {
-				break
-			}
-			switch {
-			case !live.has(w):
-			case p.home(w>>genBits) == i:
-				keep = append(keep, w)
-			default:
-				strays = append(strays, w)
-			}
-		}
-		*b = bucket{}
-	}
-	t.scratch, t.strays = keep, strays
-	want := uint32((len(keep)+len(strays))*100/(bucketEntries*laidPercent)) + 1
-	p.resize(max(p.buckets, want), t)
-	p.used = 0
+	was := p.buckets
+	want := uint32(p.remembered(live)*100/(bucketEntries*laidPercent)) + 1
+	p.resize(max(was, want), t)
 	t.filled = append(t.filled[:0], make([]uint8, p.buckets)...)
-	for _, w := range keep { // nearly in the order of their homes
-		i := p.home(w >> genBits)
-		at := t.filled[i]
-		if at == bucketEntries {
-			strays = append(strays, w)
-			continue
+	t.strays = slices.Grow(t.strays[:0], int(was)*bucketEntries)[:int(was)*bucketEntries]
+	filled, strays, stray := t.filled, t.strays, 0
+	oldSize, size := uint64(was), uint64(p.buckets)
+	p.used = 0
+	for i := was; i > 0; {
+		i--
+		from := p.bucket(i)
+		entries := *from
+		*from = bucket{}
+		for _, w := range entries {
+			if !live.has(w) {
+				continue
+			}
+			place := w >> genBits & 0xffffffff
+			home := place * size >> 32
+			at := filled[home]
+			to, n := &p.bucket(uint32(home))[at%bucketEntries], uint8(1)
+			if place*oldSize>>32 != uint64(i) || at == bucketEntries { // of another bucket, or it has become too many
+				to, n = &strays[stray], 0
+			}
+			*to = w
+			filled[home] = at + n
+			stray += int(1 - n)
+			p.used += int(n)
 		}
-		p.bucket(i)[at] = w
-		t.filled[i]++
 	}
-	p.used = len(keep) - (len(strays) - len(t.strays))
-	for _, w := range strays {
-		p.place(w)
+	p.placeAll(strays[:stray])
+}
+
+// placeAll places entries that want buckets anywhere: the memory for the next ones is on its way meanwhile.
+func (p *part) placeAll(entries []uint64) {
+	var lines [touchedTogether]uintptr
+	for len(entries) > 0 {
+		n := min(len(entries), len(lines))
+		for i, w := range entries[:n] {
+			lines[i] = p.line(w >> genBits)
+		}
+		offheap.Prefetch(lines[:n])
+		for _, w := range entries[:n] {
+			p.place(w)
+		}
+		entries = entries[n:]
 	}
-	t.strays = strays
+}
+
+// remembered counts the entries that are not forgotten.
+func (p *part) remembered(live liveRange) (n int) {
+	for i := range p.buckets {
+		for _, w := range p.bucket(i) {
+			if live.has(w) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // resize gives the part n buckets, which is not less than it has.
@@ -190,12 +250,11 @@ type tables struct {
 	parts   [parts]part
 	arena   *offheap.Arena
 	extents int
-	scratch []uint64 // what a part holds while it is laid out anew
-	strays  []uint64 // and which of it did not stand, or does not fit, in its home
+	strays  []uint64 // what does not stand, or no longer fits, in its home while a part is laid out anew
 	filled  []uint8  // how many places of its buckets are taken meanwhile
 
-	vacant    *uint64 // where vacantFor belongs, which was looked up last; nil: not known
-	vacantFor uint64
+	room    *bucket // where roomFor belongs, which was looked up last; nil: not known
+	roomFor uint64
 }
 
 func newTables() tables { return tables{arena: offheap.New()} }
@@ -213,8 +272,8 @@ func firstBuckets(number int) uint32 { return uint32(64 + number*16/parts) }
 // find is part.find, and remembers where the hash belongs until it is claimed.
 func (t *tables) find(hash uint64, live liveRange) (seen bool) {
 	number, rest := locate(hash)
-	t.vacantFor = hash
-	t.vacant, seen = t.parts[number].find(rest, live)
+	t.roomFor = hash
+	t.room, seen = t.parts[number].find(rest, live)
 	return seen
 }
 
@@ -226,17 +285,17 @@ func (t *tables) insert(hash, gen uint64, live liveRange) {
 		p.resize(firstBuckets(number), t)
 	case p.used >= p.limit:
 		p.layOut(live, t)
-	case t.vacant != nil && t.vacantFor == hash && *t.vacant == 0:
-		*t.vacant = rest<<genBits | gen
+	case t.room != nil && t.roomFor == hash && !t.room.full():
+		t.room.put(rest<<genBits | gen)
 		p.used++
 		return
 	}
 	p.place(rest<<genBits | gen)
-	t.vacant = nil // it may have been laid out anew
+	t.room = nil // it may have been laid out anew
 }
 
 func (t *tables) bytes() int64 {
-	return int64(t.extents)*int64(unsafe.Sizeof(extent{})) + int64(8*cap(t.scratch)+8*cap(t.strays))
+	return int64(t.extents)*int64(unsafe.Sizeof(extent{})) + int64(8*cap(t.strays))
 }
 
 // liveRange tells which generations are remembered, by the codes that entries carry: the newest and so many before it.

@@ -28,6 +28,7 @@ func TestWindowKeepsEveryHashWhileItGrows(t *testing.T) {
 		claimed[h], hashes = true, append(hashes, h)
 		if n%1000 == 0 {
 			w.Touch(hashes[max(0, n-1000):])
+			w.TouchNext(hashes[max(0, n-1000):])
 		}
 	}
 	for _, h := range hashes {

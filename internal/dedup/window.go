@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"milliard/internal/offheap"
 )
 
 // Default limits of the window for foreign ids.
@@ -102,20 +104,39 @@ func (w *Window) setGens(gens []Generation) {
 	w.age = liveRange{newest: code(newest), span: uint64(newest - gens[0].Number)}
 }
 
-// Touch brings the memory that looking the hashes up will read nearer: the processor waits for all of it at once
-// instead of for one after the other. What it returns says nothing.
-func (w *Window) Touch(hashes []uint64) (sum uint64) {
-	for _, h := range hashes {
-		number, rest := locate(h)
-		sum += w.tab.parts[number].touch(rest)
+// Touch asks for the memory that looking the hashes up begins with, and waits for none of it.
+func (w *Window) Touch(hashes []uint64) {
+	var lines [touchedTogether]uintptr
+	for len(hashes) > 0 {
+		n := min(len(hashes), len(lines))
+		for i, h := range hashes[:n] {
+			number, rest := locate(h)
+			lines[i] = w.tab.parts[number].line(rest)
+		}
+		offheap.Prefetch(lines[:n])
+		hashes = hashes[n:]
 	}
-	for _, h := range hashes {
-		number, rest := locate(h)
-		sum += w.tab.parts[number].touchNext(rest)
+}
+
+// TouchNext asks for the memory where looking the hashes up goes on when what it begins with is full. It reads that, so
+// it is best called some time after Touch.
+func (w *Window) TouchNext(hashes []uint64) {
+	var room [2 * touchedTogether]uintptr
+	for len(hashes) > 0 {
+		n := min(len(hashes), touchedTogether)
+		lines := room[:0]
+		for _, h := range hashes[:n] {
+			number, rest := locate(h)
+			lines = w.tab.parts[number].linesAfter(lines, rest)
+		}
+		offheap.Prefetch(lines)
+		hashes = hashes[n:]
 	}
 	runtime.KeepAlive(w)
-	return sum
 }
+
+// touchedTogether is how many addresses are collected before they are asked for.
+const touchedTogether = 64
 
 // Seen says whether hash was claimed within the window.
 func (w *Window) Seen(hash uint64) bool {

@@ -10,8 +10,8 @@ import (
 	"milliard/internal/ledger"
 )
 
-// ahead is how many rows are looked up together: first the memory that each will need is touched, so that the processor
-// waits for all of it at once, then they are judged one after the other.
+// ahead is how many rows make a group. While the rows of one are judged, the memory that those of the next will need is
+// on its way, so that the processor waits for little of it.
 const ahead = 64
 
 // memory says what remembers a row's identity.
@@ -24,10 +24,15 @@ const (
 	inOrders // for ever
 )
 
+// identities say by what the rows of a group are remembered.
+type identities struct {
+	memory [ahead]memory
+	hash   [ahead]uint64 // in the window or among the orders
+}
+
 // rowGroup is scratch for the rows that are folded together.
 type rowGroup struct {
-	memory [ahead]memory
-	hash   [ahead]uint64 // what a row is remembered by in the window or among the orders
+	ids    [2]identities // of the group in hand, and of the next
 	keys   [ahead]count.Key
 	values [ahead]ledger.Value
 	hashed []byte   // bytes of the id that is being hashed
@@ -66,21 +71,29 @@ func (s *State) foldEvents(seq uint64, h *journal.Header, body []byte) error {
 func (s *State) foldBlock(seq uint64, received int64, verdicts []byte) []byte {
 	b, g := &s.block, &s.group
 	g.subs = append(g.subs[:0], make([]uint32, len(b.S[event.StrSubs].Dict))...)
-	for at := 0; at < b.N; at += ahead {
-		end := min(at+ahead, b.N)
-		if !s.opt.NoDuplicates {
-			s.identify(at, end)
+	look := !s.opt.NoDuplicates
+	if look {
+		s.identify(0, min(ahead, b.N), &g.ids[0])
+		s.touchNext(min(ahead, b.N), &g.ids[0])
+	}
+	for at, turn := 0, 0; at < b.N; at, turn = at+ahead, 1-turn {
+		end, next := min(at+ahead, b.N), min(at+2*ahead, b.N)
+		if look && end < next {
+			s.identify(end, next, &g.ids[1-turn])
 		}
 		for i := at; i < end; i++ {
-			verdicts = append(verdicts, byte(s.foldRow(seq, uint32(len(verdicts)), i, i-at, received)))
+			verdicts = append(verdicts, byte(s.foldRow(seq, uint32(len(verdicts)), i, i-at, received, &g.ids[turn])))
+		}
+		if look && end < next {
+			s.touchNext(next-end, &g.ids[1-turn])
 		}
 		s.open.details.AddAll(g.keys[:end-at], g.values[:end-at], s.budgets)
 	}
 	return verdicts
 }
 
-// identify finds out by what rows at to end are remembered, and touches that memory.
-func (s *State) identify(at, end int) {
+// identify finds out by what rows at to end are remembered, and asks for that memory.
+func (s *State) identify(at, end int, ids *identities) {
 	b, g := &s.block, &s.group
 	types := b.U[event.ColType]
 	for i := at; i < end; i++ {
@@ -88,33 +101,40 @@ func (s *State) identify(at, end int) {
 		if b.Space == event.Imported || event.Type(types[i]) == event.Conversion {
 			b.Row(i, &s.row)
 			if h, ok := s.lastingHash(&s.row); ok {
-				g.memory[n], g.hash[n] = inOrders, h
+				ids.memory[n], ids.hash[n] = inOrders, h
 				continue
 			}
 		}
 		switch b.Space {
 		case event.Minted:
-			g.memory[n] = inMinted
+			ids.memory[n] = inMinted
 		case event.Imported:
-			g.memory[n] = inImports
+			ids.memory[n] = inImports
 		default:
-			g.memory[n] = inWindow
-			g.hash[n], g.hashed = s.router.HashForeign(g.hashed, event.TenantID(b.U[event.ColTenant][i]), b.S[event.StrSource].Row(i),
+			ids.memory[n] = inWindow
+			ids.hash[n], g.hashed = s.router.HashForeign(g.hashed, event.TenantID(b.U[event.ColTenant][i]), b.S[event.StrSource].Row(i),
 				event.Type(types[i]), b.S[event.StrForeign].Row(i))
 		}
 	}
 	switch b.Space {
 	case event.Foreign:
-		g.touch += s.window.Touch(g.hash[:end-at])
+		s.window.Touch(ids.hash[:end-at])
 	case event.Minted:
 		g.touch += s.minted.Touch(types[at:end], b.U[event.ColIDHi][at:end], b.U[event.ColIDLo][at:end])
 	case event.Imported: // their rows follow each other
 	}
 }
 
+// touchNext asks for what the first n rows of a group need beyond what identify has asked for.
+func (s *State) touchNext(n int, ids *identities) {
+	if s.block.Space == event.Foreign {
+		s.window.TouchNext(ids.hash[:n])
+	}
+}
+
 // foldRow judges row i of the block, which is row number row of its batch and row n of its group, and puts what it adds
 // into the group.
-func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64) event.Class {
+func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64, ids *identities) event.Class {
 	b, g := &s.block, &s.group
 	u := &b.U
 	id := event.MintedID{Hi: u[event.ColIDHi][i], Lo: u[event.ColIDLo][i]}
@@ -127,7 +147,7 @@ func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64) event.
 		class = event.Undecided
 	case b.Space == event.Minted && s.stamp-id.UnixMilli() > s.mintedLife():
 		class = event.Expired // it waited so long that nobody can say any more whether its id was used
-	case !s.opt.NoDuplicates && s.seen(n, typ, id):
+	case !s.opt.NoDuplicates && s.seen(ids, n, typ, id):
 		class = event.Duplicate
 	default:
 		class = s.rules.Class(event.Flags(u[event.ColFlags][i]), at, s.pos.LogTime, b.Space)
@@ -139,7 +159,7 @@ func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64) event.
 		v.N, v.Amount, at = 0, 0, received
 	}
 	if class == event.Valid && !s.opt.NoDuplicates {
-		s.claim(n, typ, id)
+		s.claim(ids, n, typ, id)
 	}
 	bucket := received / minuteMillis
 	if b.Space == event.Imported {
@@ -186,8 +206,8 @@ func believable(at int64, n, amount event.Micros) bool {
 }
 
 // seen says whether the identity of row n of the group was used before.
-func (s *State) seen(n int, typ event.Type, id event.MintedID) bool {
-	switch h := s.group.hash[n]; s.group.memory[n] {
+func (s *State) seen(ids *identities, n int, typ event.Type, id event.MintedID) bool {
+	switch h := ids.hash[n]; ids.memory[n] {
 	case inOrders:
 		return s.orders.Seen(h)
 	case inMinted:
@@ -199,8 +219,8 @@ func (s *State) seen(n int, typ event.Type, id event.MintedID) bool {
 	}
 }
 
-func (s *State) claim(n int, typ event.Type, id event.MintedID) {
-	switch h := s.group.hash[n]; s.group.memory[n] {
+func (s *State) claim(ids *identities, n int, typ event.Type, id event.MintedID) {
+	switch h := ids.hash[n]; ids.memory[n] {
 	case inOrders:
 		s.orders.Claim(h)
 	case inMinted:

@@ -32,3 +32,15 @@ func TestMemoryIsZeroedAlignedAndApart(t *testing.T) {
 		t.Fatalf("%d bytes taken, want %d", a.Taken(), taken)
 	}
 }
+
+// TestPrefetchBearsEveryAddress asks for mapped memory, for nothing, and for addresses that nobody has.
+func TestPrefetchBearsEveryAddress(t *testing.T) {
+	b := New().Alloc(64)
+	Prefetch(nil)
+	Prefetch([]uintptr{uintptr(unsafe.Pointer(&b[0])), 0, 1, ^uintptr(0), 1 << 46})
+	for _, v := range b {
+		if v != 0 {
+			t.Fatal("memory was written")
+		}
+	}
+}
