@@ -77,7 +77,7 @@ type driver struct {
 	workers []*worker
 	pause   time.Duration // longest between two requests of a worker
 
-	fat      int          // events get sub-ids of this many bytes times ten
+	fat      int          // events get sub-ids of this many bytes times ten, and come in large batches
 	acked    atomic.Int64 // requests answered 2xx or 302
 	refused  atomic.Int64 // requests answered 5xx or 429
 	cutOff   atomic.Int64 // requests that were under way when the program ended
@@ -265,7 +265,7 @@ func (w *worker) id(c int) string {
 func (w *worker) ndjson(c int) *request {
 	r := &request{method: http.MethodPost, path: "/v1/events", ctype: "application/x-ndjson"}
 	var b bytes.Buffer
-	for range 1 + w.rnd.IntN(12) {
+	for range 1 + w.rnd.IntN(12+w.d.fat) {
 		id, kind := w.id(c), 1+w.rnd.IntN(2)
 		fmt.Fprintf(&b, "{\"type\":%q,\"id\":%q,\"campaign\":%q,\"affiliate\":%q,\"country\":\"DE\",\"sub1\":\"s%d\",\"sub2\":%q}\n",
 			[]string{"", "impression", "click"}[kind], id, campaign(c), affiliate(w.rnd.IntN(affiliates)), w.rnd.IntN(4), w.filler())
@@ -274,6 +274,9 @@ func (w *worker) ndjson(c int) *request {
 	r.body = b.Bytes()
 	return r
 }
+
+// fatEvents fill a small disk quickly.
+const fatEvents = 40
 
 // filler is a sub-id that makes an event long, where a tier wants to fill a disk.
 func (w *worker) filler() string {

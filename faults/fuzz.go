@@ -9,72 +9,189 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// Seconds for which each target is fuzzed.
+// Seconds for which each target is fuzzed: long where bytes come from strangers, or from a disk, as a whole; shorter where
+// a target is a part of one of those.
 const (
 	quickFuzz = 15
+	shortFuzz = 120
 	fullFuzz  = 600
+	// fuzzAtOnce is how long one run of a target takes at most. What it has found interesting the next one begins with.
+	fuzzAtOnce = 200
 )
 
+// longTargets are token, batch as it is stored and as it is sent, NDJSON, JSON and CloudEvents event, postback, map file,
+// configuration and image.
+func longTargets() []string {
+	return []string{
+		"token.Verify", "journal.Open", "collect.ClientBatch", "collect.NDJSON", "collect.JSONEvent", "collect.CloudEvents",
+		"collect.Postback", "replay.Map", "milliard.Config", "grid.Image",
+	}
+}
+
+// fuzzJob is one run of a target.
+type fuzzJob struct {
+	fuzzTarget
+	seconds int
+}
+
 // runFuzz is tier T0: every parser of what comes from outside, or from a disk, gets bytes that nobody would send. Each
-// target has one worker, and as many run beside each other as there are processors.
+// target has one worker, and as many run beside each other as there are processors; while another tier needs one, that one
+// is left to it.
 func runFuzz(ctx context.Context, b *bench, r *result) error {
 	targets, err := fuzzTargets()
 	if err != nil {
 		return err
 	}
-	var parts []part
-	for _, t := range targets {
-		parts = append(parts, part{t.part(), quickFuzz, fullFuzz, false})
-	}
-	want := b.plan(r, parts)
-	var mu sync.Mutex
-	var failed []error
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, runtime.NumCPU())
-	for i, t := range targets {
-		seconds := want[t.part()]
-		if !b.until.IsZero() { // an equal share of what is left
-			rounds := (len(targets) - i + cap(slots) - 1) / cap(slots)
-			seconds = min(seconds, int(time.Until(b.until).Seconds())/rounds)
-		}
-		if seconds <= 0 {
-			continue
-		}
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			out, err := t.run(ctx, seconds)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case ctx.Err() != nil:
-			case err != nil:
-				r.Wrong++
-				r.note("%s %s: %.300s", t.pkg, t.name, out)
-				failed = append(failed, fmt.Errorf("%s %s: %w", t.pkg, t.name, err))
-			default:
-				r.N++
-				r.Done[t.part()] += seconds
-				r.Parts[t.part()] = execs(out)
-				b.say("  %s: %d s, %d inputs", t.part(), seconds, execs(out))
+	jobs := fuzzJobs(targets, b.plan(r, fuzzParts(targets)))
+	z := &fuzzing{b: b, r: r, jobs: jobs}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // an end that somebody wants does not wait for minutes
+		for pause(ctx, 100*time.Millisecond) {
+			if b.stopping.Load() {
+				cancel()
 			}
-		})
+		}
+	}()
+	var wg sync.WaitGroup
+	for i := range runtime.NumCPU() {
+		wg.Go(func() { z.work(ctx, i) })
 	}
 	wg.Wait()
-	b.say("  %d targets of %d", r.N, len(targets))
-	return errors.Join(append(failed, ctx.Err())...)
+	b.say("  %d targets of %d", len(r.Parts), len(targets))
+	if b.stopping.Load() {
+		return errors.Join(z.failed...)
+	}
+	return errors.Join(append(z.failed, ctx.Err())...)
 }
 
-func (t fuzzTarget) run(ctx context.Context, seconds int) (string, error) {
+func fuzzParts(targets []fuzzTarget) []part {
+	var parts []part
+	for _, t := range targets {
+		full := shortFuzz
+		if slices.Contains(longTargets(), t.part()) {
+			full = fullFuzz
+		}
+		parts = append(parts, part{t.part(), quickFuzz, full, false})
+	}
+	return parts
+}
+
+// fuzzJobs cuts what is wanted into runs: first one of every target, then the second ones.
+func fuzzJobs(targets []fuzzTarget, want map[string]int) []fuzzJob {
+	var jobs []fuzzJob
+	for left := true; left; {
+		left = false
+		for _, t := range targets {
+			if n := min(want[t.part()], fuzzAtOnce); n > 0 {
+				jobs = append(jobs, fuzzJob{t, n})
+				want[t.part()] -= n
+				left = true
+			}
+		}
+	}
+	return jobs
+}
+
+// fuzzing is what the workers share.
+type fuzzing struct {
+	b      *bench
+	mu     sync.Mutex // guards the following
+	r      *result
+	jobs   []fuzzJob
+	failed []error
+}
+
+// next takes the next job. Of limited time each job gets an equal share.
+func (z *fuzzing) next() (fuzzJob, bool) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if len(z.jobs) == 0 || z.b.expired() {
+		return fuzzJob{}, false
+	}
+	j := z.jobs[0]
+	if until := z.b.until; !until.IsZero() {
+		rounds := (len(z.jobs) + runtime.NumCPU() - 1) / runtime.NumCPU()
+		j.seconds = max(1, min(j.seconds, int(time.Until(until).Seconds())/rounds))
+	}
+	z.jobs = z.jobs[1:]
+	return j, true
+}
+
+// work is one worker. The last one rests while another tier is under way.
+func (z *fuzzing) work(ctx context.Context, i int) {
+	for ctx.Err() == nil {
+		if last := runtime.NumCPU() - 1; i == last && last > 0 && z.b.loaded.Load() > 1 {
+			if z.idle() || !pause(ctx, time.Second) {
+				return
+			}
+			continue
+		}
+		j, ok := z.next()
+		if !ok {
+			return
+		}
+		began := time.Now()
+		out, err := j.run(ctx)
+		z.judge(ctx, j, int(time.Since(began).Seconds()), out, err)
+	}
+}
+
+func (z *fuzzing) idle() bool {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return len(z.jobs) == 0 || z.b.expired()
+}
+
+func (z *fuzzing) judge(ctx context.Context, j fuzzJob, took int, out string, err error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	r := z.r
+	switch {
+	case err != nil && ctx.Err() != nil && !strings.Contains(out, "Failing input"):
+		return // interrupted
+	case err != nil:
+		r.Wrong++
+		r.note("%s %s: %.300s", j.pkg, j.name, out)
+		z.failed = append(z.failed, fmt.Errorf("%s %s: %w", j.pkg, j.name, err))
+		return
+	}
+	if ctx.Err() != nil {
+		j.seconds = min(j.seconds, took)
+	}
+	if r.Done[j.part()] == 0 {
+		r.N++
+	}
+	r.Done[j.part()] += j.seconds
+	r.Parts[j.part()] += execs(out)
+	z.b.say("  %s: %d s, %d inputs", j.part(), j.seconds, execs(out))
+	if err := z.b.keepSoFar(r); err != nil {
+		z.failed = append(z.failed, err)
+	}
+}
+
+func (j fuzzJob) run(ctx context.Context) (string, error) {
 	//nolint:gosec // the arguments are ours
-	cmd := exec.CommandContext(ctx, "go", "test", t.pkg, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", fmt.Sprintf("%ds", seconds), "-parallel", "1")
+	cmd := apart(exec.CommandContext(ctx, "go", "test", j.pkg, "-run", "^$", "-fuzz", "^"+j.name+"$", "-fuzztime", fmt.Sprintf("%ds", j.seconds), "-parallel", "1"))
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) } // it ends in order
+	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil && strings.HasPrefix(lastLine(string(out)), "ok") {
+		err = nil // what was tried until then was tried
+	}
 	return string(out), err
+}
+
+func lastLine(out string) string {
+	out = strings.TrimSpace(out)
+	return out[strings.LastIndexByte(out, '\n')+1:]
 }
 
 type fuzzTarget struct{ pkg, name string }

@@ -42,7 +42,7 @@ func runIO(ctx context.Context, b *bench, r *result) error {
 				err = fmt.Errorf("%s: %w", f, err)
 			}
 			return met, err
-		}, true})
+		}, false})
 	}
 	err = b.wear(ctx, series{"io", failuresPerDirectory, func(ctx context.Context, name string, round int) (*arena, error) {
 		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
@@ -59,6 +59,9 @@ func runIO(ctx context.Context, b *bench, r *result) error {
 		if err := b.syncBeforeAck(ctx, binary, n, rnd, r); err != nil {
 			return fmt.Errorf("%s: %w", orderOfCalls, err)
 		}
+	}
+	if b.expired() {
+		return nil
 	}
 	limps, err := b.program(ctx, "crashpoints")
 	if err != nil {
@@ -127,12 +130,12 @@ func (a *arena) fail(ctx context.Context, f failure, rnd *rand.Rand, r *result) 
 	}
 	if a.p.cmd != nil {
 		flying, err := a.load(ctx, func() error {
-			for time.Since(began) < 15*time.Second && len(t.hits()) == 0 && pause(ctx, 50*time.Millisecond) {
+			for time.Since(began) < promised && len(t.hits()) == 0 && pause(ctx, 30*time.Millisecond) {
 				if exited(a.p) {
 					return nil
 				}
 			}
-			pause(ctx, time.Duration(300+rnd.IntN(1200))*time.Millisecond)
+			pause(ctx, time.Duration(150+rnd.IntN([]int{300, 300, 300, 1200}[rnd.IntN(4)]))*time.Millisecond)
 			a.explained(ctx, t, r)
 			if rnd.IntN(2) == 0 {
 				return a.p.kill()
@@ -174,8 +177,8 @@ func (a *arena) end() error {
 	case <-a.p.exited:
 		a.p.cmd = nil
 		return nil
-	case <-time.After(55 * time.Second):
-		return errors.Join(errors.New("the program did not end within 55 s of SIGTERM after a write error"), a.p.kill())
+	case <-time.After(a.p.patience()):
+		return errors.Join(fmt.Errorf("%w: the program did not end within %s of SIGTERM after a write error", errLate, a.p.patience()), a.p.kill())
 	}
 }
 
@@ -188,10 +191,20 @@ func (a *arena) explained(ctx context.Context, t *tracer, r *result) {
 	if !lane || a.p.cmd == nil || exited(a.p) {
 		return
 	}
-	if err := a.p.probe(ctx, "/readyz"); err == nil { // the doors need the journal
+	if a.wellFor(ctx, maxAnswer, "/readyz") { // the doors need the journal
 		r.Wrong++
 		r.note("wrong: a lane's write failed and /readyz says that all is well")
 	}
+}
+
+// wellFor says whether a path of the admin side answers 200 all the while.
+func (a *arena) wellFor(ctx context.Context, while time.Duration, path string) bool {
+	for began := time.Now(); time.Since(began) < while; {
+		if a.p.probe(ctx, path) != nil || exited(a.p) || !pause(ctx, 20*time.Millisecond) {
+			return false
+		}
+	}
+	return true
 }
 
 // failStop checks invariant I11: after the first failed write or sync of a lane nothing of it is acknowledged until the
@@ -243,29 +256,22 @@ func (b *bench) storeLimit(ctx context.Context, binary string, i int, rnd *rand.
 	if err := a.start(ctx); err != nil {
 		return false, err
 	}
-	a.d.fat = 40 // longer ids, so that it fills quickly
-	refused := false
+	a.d.fat = fatEvents
 	flying, err := a.load(ctx, func() error {
-		for range 400 {
-			if refused = a.d.refused.Load() > 50; refused || !pause(ctx, 50*time.Millisecond) {
-				break
-			}
-		}
-		return a.p.kill()
+		err := a.p.within(ctx, "the limit is reached", func() bool { return a.d.refused.Load() > 50 })
+		return errors.Join(err, a.p.kill())
 	})
 	r.Flying += int(flying)
-	if err == nil && !refused {
-		err = fmt.Errorf("the limit was not reached in 20 s, %d acknowledged", a.d.acked.Load())
-	}
 	if err == nil {
 		met = true
 		a.p.extra = []string{"--journal-bytes", "268435456"}
 		if err = a.start(ctx); err == nil {
 			before := a.d.acked.Load()
-			_, err = a.load(ctx, func() error { pause(ctx, 500*time.Millisecond); return a.p.kill() })
-			if err == nil && a.d.acked.Load() == before {
-				err = errors.New("nothing is taken although there is room again")
-			}
+			_, err = a.load(ctx, func() error {
+				err := a.p.within(ctx, "something is taken, as there is room again", func() bool { return a.d.acked.Load() > before })
+				pause(ctx, 300*time.Millisecond)
+				return errors.Join(err, a.p.kill())
+			})
 		}
 	}
 	if err = a.conclude(ctx, r, err); err != nil {
@@ -292,13 +298,11 @@ func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Ra
 	if err := a.start(ctx); err != nil {
 		return false, err
 	}
-	a.d.fat = 40
-	full := false
+	a.d.fat = fatEvents
 	flying, err := a.load(ctx, func() error {
-		for range 600 {
-			if full = a.d.refused.Load() > 30 || exited(a.p); full || !pause(ctx, 50*time.Millisecond) {
-				break
-			}
+		err := a.p.within(ctx, "the disk is full", func() bool { return a.d.refused.Load() > 30 || exited(a.p) })
+		if err != nil {
+			return err
 		}
 		pause(ctx, time.Duration(rnd.IntN(1500))*time.Millisecond)
 		if rnd.IntN(2) == 0 {
@@ -307,9 +311,6 @@ func (b *bench) fullDisk(ctx context.Context, binary string, i int, rnd *rand.Ra
 		return a.p.kill()
 	})
 	r.Flying += int(flying)
-	if err == nil && !full {
-		err = fmt.Errorf("the disk was not full in 30 s, %d acknowledged", a.d.acked.Load())
-	}
 	if err == nil {
 		met = true
 		// First a start with the disk still full: it may fail, it must not spoil anything.

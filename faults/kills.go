@@ -41,7 +41,7 @@ func runKills(ctx context.Context, b *bench, r *result) error {
 		{"", "r", steps(parts[:1], want, random)},
 		{"crashpoints", "p", shuffled(steps(parts[1:], want, at), rnd)},
 	} {
-		if len(s.steps) == 0 {
+		if len(s.steps) == 0 || b.expired() {
 			continue
 		}
 		binary, err := b.program(ctx, strings.Fields(s.tag)...)
@@ -97,7 +97,7 @@ func (b *bench) newArena(ctx context.Context, name, binary string, seed uint64, 
 
 // start starts the program without any fault and makes sure of the catalog.
 func (a *arena) start(ctx context.Context) error {
-	if err := a.p.start(ctx, 60*time.Second); err != nil {
+	if err := a.p.start(ctx, a.p.patience()); err != nil {
 		return err
 	}
 	if a.applied {
@@ -212,7 +212,7 @@ func (a *arena) killAt(ctx context.Context, point string, rnd *rand.Rand, r *res
 	if point == crash.ControlBefore || point == crash.ControlAfter || point == crash.ProjectBefore {
 		a.d.admin = a.p.admin
 	}
-	err := a.p.start(ctx, 60*time.Second)
+	err := a.p.start(ctx, a.p.patience())
 	if err != nil && !errors.Is(err, errEnded) {
 		return err
 	}
@@ -224,8 +224,8 @@ func (a *arena) killAt(ctx context.Context, point string, rnd *rand.Rand, r *res
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(30 * time.Second):
-				return fmt.Errorf("visit %d was never reached\n%s", visit, a.p.tail())
+			case <-time.After(a.p.patience()):
+				return fmt.Errorf("%w: visit %d was never reached\n%s", errLate, visit, a.p.tail())
 			}
 		})
 		if err != nil {

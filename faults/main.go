@@ -17,6 +17,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -29,9 +30,9 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := faults(ctx, os.Args[1:], os.Stdout)
-	stop()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	err := faults(context.Background(), signals, os.Args[1:], os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "faults: FAILED:", err)
 		os.Exit(1)
@@ -64,6 +65,7 @@ type bench struct {
 	clients string                    // clients' logs: another directory, another disk where there is one
 	planted string                    // the bug that the program has
 	done    map[string]map[string]int // tier and part -> what earlier full runs have done
+	before  map[string]int            // tier -> acknowledged batches in those
 	until   time.Time                 // when the tier must come to its end; zero: when it is done
 	*shared
 }
@@ -76,6 +78,8 @@ type shared struct {
 	building sync.Mutex // guards built
 	built    map[string]string
 	keep     atomic.Bool
+	stopping atomic.Bool  // somebody wants an end: what is under way is judged, nothing is begun
+	loaded   atomic.Int32 // tiers under way
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -89,27 +93,27 @@ func (b *bench) keepAll() { b.keep.Store(true) }
 
 // tier is one kind of fault. It returns an error when it could not run to its end; what it found is in the result.
 type tier struct {
-	name   string
-	title  string
-	run    func(ctx context.Context, b *bench, r *result) error
-	beside bool // in a quick run it runs beside the tier before it: both mostly wait
+	name  string
+	title string
+	run   func(ctx context.Context, b *bench, r *result) error
+	track track
 }
 
 func tiers() []tier {
 	return []tier{
-		{"t0", "fuzz of every parser", runFuzz, false},
-		{"t1", "seeded histories in virtual time", runSimulation, false},
-		{"t2", "kill -9 under load, at random instants and at every named place", runKills, false},
-		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts, true},
-		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO, false},
-		{"t5", "damaged, missing and older files of a stopped directory", runCorruption, true},
-		{"t9", "the ledger fails, is locked, slow or full; COMMITs without an answer", runLedger, false},
-		{"t10", "a disk with slow syncs, a ledger that stands still", runSlow, false},
-		{"t13", "planted bugs: each must be noticed by its tier", runPlanted, false},
+		{"t0", "fuzz of every parser", runFuzz, computing},
+		{"t1", "seeded histories in virtual time", runSimulation, computing},
+		{"t2", "kill -9 under load, at random instants and at every named place", runKills, waiting},
+		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts, waiting},
+		{"t4", "write and sync errors at the n-th call, the store's limit, a full disk", runIO, waiting},
+		{"t5", "damaged, missing and older files of a stopped directory", runCorruption, waiting},
+		{"t9", "the ledger fails, is locked, slow or full; COMMITs without an answer", runLedger, waiting},
+		{"t10", "a disk with slow syncs, a ledger that stands still", runSlow, alone},
+		{"t13", "planted bugs: each must be noticed by its tier", runPlanted, waiting},
 	}
 }
 
-func faults(ctx context.Context, args []string, out io.Writer) error {
+func faults(ctx context.Context, signals <-chan os.Signal, args []string, out io.Writer) error {
 	if len(args) == 2 && args[0] == controlCommand {
 		return beControl(args[1])
 	}
@@ -144,52 +148,26 @@ func faults(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go b.listen(ctx, signals, cancel)
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
 	defer b.cleanUp()
 	err = b.all(ctx, chosen)
-	line, bad := b.summary()
+	line, verdict := b.summary()
 	_, _ = fmt.Fprintln(out, line)
-	if bad {
-		err = errors.Join(err, errors.New("the promise was broken, or a tier was not what it must be"))
-	}
-	return err
-}
-
-// all runs the tiers, one after the other or, where both mostly wait and nobody measures times, two beside each other.
-func (b *bench) all(ctx context.Context, chosen []tier) error {
-	var failures []error
-	for len(chosen) > 0 && ctx.Err() == nil {
-		n := 1
-		for b.opt.quick && n < len(chosen) && chosen[n].beside {
-			n++
-		}
-		if b.opt.limit > 0 { // an equal share of what is left for each that is left
-			left := time.Until(b.began.Add(b.opt.limit))
-			if left <= 0 {
-				break
-			}
-			b.until = time.Now().Add(left / time.Duration(len(chosen)))
-		}
-		errs := make([]error, n)
-		var wg sync.WaitGroup
-		for i, t := range chosen[:n] {
-			own := *b
-			wg.Go(func() { errs[i] = own.one(ctx, t) })
-		}
-		wg.Wait()
-		failures = append(failures, errs...)
-		chosen = chosen[n:]
-	}
-	return errors.Join(failures...)
+	return errors.Join(err, verdict)
 }
 
 // one runs one tier and keeps what it has found. What was done before an interrupt or the end of the time counts.
 func (b *bench) one(ctx context.Context, t tier) error {
 	b.say("%s: %s", t.name, t.title)
 	r := newResult(b, t)
+	b.loaded.Add(1)
 	err := t.run(ctx, b, r)
+	b.loaded.Add(-1)
 	r.Seconds = int(time.Since(r.began).Seconds())
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%s: %w", t.name, err)
@@ -199,10 +177,15 @@ func (b *bench) one(ctx context.Context, t tier) error {
 	for _, n := range r.Notes {
 		b.say("  %s", n)
 	}
+	return errors.Join(err, b.put(r))
+}
+
+// put keeps a result for the last line and in its file.
+func (b *bench) put(r *result) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.results = append(b.results, r)
-	return errors.Join(err, r.save(b))
+	return r.save(b)
 }
 
 func names() string {
@@ -276,6 +259,13 @@ func (b *bench) program(ctx context.Context, tags ...string) (string, error) {
 		b.built[key] = path
 	}
 	return path, err
+}
+
+// programs copies the list of what was built.
+func (b *bench) programs() map[string]string {
+	b.building.Lock()
+	defer b.building.Unlock()
+	return maps.Clone(b.built)
 }
 
 // dir makes a directory for one run, or empties it.

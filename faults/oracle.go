@@ -26,7 +26,8 @@ type finding struct {
 	Double  int `json:"double"` // counted twice
 	Wrong   int `json:"wrong"`  // any other number that is not what the log says
 	Batches int `json:"batches"`
-	Events  int `json:"events"` // in the log, repeats included
+	Durable int `json:"acked_batches,omitempty"` // of the batches, those with an id that was acknowledged
+	Events  int `json:"events"`                  // in the log, repeats included
 
 	Notes []string `json:"notes,omitempty"`
 }
@@ -48,6 +49,7 @@ func (f *finding) add(o *finding) {
 	f.Double += o.Double
 	f.Wrong += o.Wrong
 	f.Batches += o.Batches
+	f.Durable += o.Durable
 	f.Events += o.Events
 	for _, n := range o.Notes {
 		f.note("%s", n)
@@ -71,6 +73,7 @@ type cellKey struct {
 type logTruth struct {
 	ids      map[string]int // oracle key -> occurrences in folded batches
 	valid    map[string]int // -> of those, sealed with the verdict valid
+	first    map[string]int // -> the batch with its first occurrence, as a number
 	cells    map[cellKey]count
 	tallies  int64 // at risk, from the log
 	clicks   int64
@@ -96,7 +99,7 @@ type lastBatch struct {
 // truthOf folds a log up to a position per lane (nil: all of it) by the few rules that these clients' events need.
 func truthOf(log rawLog, names map[campaignRef]string, upTo map[int]uint64) (*logTruth, error) {
 	t := &logTruth{
-		ids: map[string]int{}, valid: map[string]int{}, cells: map[cellKey]count{}, last: map[int]uint64{}, names: names,
+		ids: map[string]int{}, valid: map[string]int{}, first: map[string]int{}, cells: map[cellKey]count{}, last: map[int]uint64{}, names: names,
 		seen: map[journal.Hash]bool{},
 	}
 	for lane, batches := range log {
@@ -221,6 +224,8 @@ func (t *logTruth) event(e *event.Event, verdict event.Class) {
 	class := event.Valid
 	if t.ids[key] > 1 {
 		class = event.Duplicate
+	} else {
+		t.first[key] = t.batches
 	}
 	if verdict == event.Valid {
 		t.valid[key]++
@@ -370,6 +375,7 @@ func judgeOn(ctx context.Context, data, clientLogPath string, base rawLog) (*fin
 
 // ids compares sets: what was answered must be in the log, what is in the log must have been sent.
 func (f *finding) ids(clients *clientTruth, log *logTruth) {
+	durable := map[int]bool{}
 	for id, k := range clients.ids {
 		n := log.ids[id]
 		switch {
@@ -378,6 +384,8 @@ func (f *finding) ids(clients *clientTruth, log *logTruth) {
 			if n == 0 {
 				f.Lost++
 				f.note("lost: %s was answered and is not in the log", id)
+			} else {
+				durable[log.first[id]] = true
 			}
 		case k.at:
 			f.AtRisk++
@@ -396,6 +404,7 @@ func (f *finding) ids(clients *clientTruth, log *logTruth) {
 			f.note("double: %s has the verdict valid %d times", id, log.valid[id])
 		}
 	}
+	f.Durable += len(durable)
 	for id := range log.ids {
 		if clients.ids[id] == nil {
 			f.Wrong++

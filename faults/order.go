@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // syncBeforeAck checks invariant I7 on the real program: one client sends one request after the other, strace writes down
@@ -33,7 +32,7 @@ func (b *bench) syncBeforeAck(ctx context.Context, binary string, n int, rnd *ra
 		"strace", "-D", "--seccomp-bpf", "-f", "-qq", "-yy", "-s", "24", "-o", out,
 		"-e", "trace=read,write,writev,pwrite64,fsync,fdatasync",
 	}
-	if err = a.p.start(ctx, time.Minute); err == nil {
+	if err = a.p.start(ctx, a.p.patience()); err == nil {
 		w := a.d.workers[0]
 		for i := 0; i < n && err == nil && ctx.Err() == nil; i++ {
 			c := i % campaigns

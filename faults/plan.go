@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
 // part is one kind of fault of a tier and how much of it a run asks for. The flag -cycles sets how much of those whose
@@ -48,7 +47,7 @@ func (b *bench) plan(r *result, parts []part) map[string]int {
 
 // loadDone sums up what earlier full runs have done: those of every commit, or only of this one.
 func (b *bench) loadDone() error {
-	b.done = map[string]map[string]int{}
+	b.done, b.before = map[string]map[string]int{}, map[string]int{}
 	for _, t := range tiers() {
 		results, err := readResults(filepath.Join(b.opt.results, t.name+".jsonl"))
 		if err != nil {
@@ -60,6 +59,7 @@ func (b *bench) loadDone() error {
 			if r.Quick || r.Tags != "" || r.failed() && r.Tier != plantedTier || b.opt.fresh && r.Commit != b.commit {
 				continue
 			}
+			b.before[t.name] += r.Durable
 			for name, n := range r.Done {
 				sum[name] += n
 			}
@@ -67,9 +67,6 @@ func (b *bench) loadDone() error {
 	}
 	return nil
 }
-
-// expired says whether the time that this tier was given is over.
-func (b *bench) expired() bool { return !b.until.IsZero() && time.Now().After(b.until) }
 
 // step is one fault on a directory that sees several.
 type step struct {
@@ -95,29 +92,37 @@ const maxMisses = 40
 
 // wear does the steps. Steps count when their directory was judged; a run that is interrupted in between has not done them.
 func (b *bench) wear(ctx context.Context, s series, steps []step, r *result) error {
-	missed := 0
+	missed, met, late := 0, 0, 0
 	for round := 0; len(steps) > 0 && !b.expired(); round++ {
 		name := fmt.Sprintf("%s%d", s.name, round)
 		n := min(s.per, len(steps))
 		own := newResult(b, tier{name: r.Tier})
 		left, err := b.wearOne(ctx, s, name, round, steps[:n], own)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil { // without an error it was judged before the interrupt
 			return ctx.Err()
 		}
 		r.merge(own)
 		switch {
 		case err != nil && b.planted != "" && r.clean() && halted(err):
 			// The bug has halted a lane. That is no notice: the next directory begins.
+		case err != nil && r.tooLate(err):
+			late++
 		case err != nil:
 			return fmt.Errorf("directory %s, seed %d: %w", name, b.opt.seed, err)
 		}
-		missed += own.Parts["not reached"]
-		if missed > maxMisses+r.N {
+		missed, met = missed+own.Parts["not reached"], met+own.N
+		if missed > maxMisses+met {
 			return fmt.Errorf("%d faults did not happen", missed)
+		}
+		if late > maxLate {
+			return fmt.Errorf("too late %d times: %w", late, err)
 		}
 		steps = append(left, steps[n:]...)
 		b.say("  %s: %d to go, %d done, acknowledged %d, unknown %d of which kept %d, lost %d, double %d, wrong %d", r.Tier, len(steps),
 			r.N, r.Acked, r.Unknown, r.Kept, r.Lost, r.Double, r.Wrong)
+		if err := b.keepSoFar(r); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -135,8 +140,11 @@ func (b *bench) wearOne(ctx context.Context, s series, name string, round int, s
 		met, failed := st.do(ctx, a, r)
 		if failed != nil {
 			err = fmt.Errorf("%s, fault %d: %w", st.part, i+1, failed)
-			r.N++
-			left = append(left, steps[i+1:]...)
+			if !errors.Is(failed, errLate) {
+				r.N++
+				i++
+			}
+			left = append(left, steps[i:]...)
 			break
 		}
 		switch {
@@ -154,28 +162,41 @@ func (b *bench) wearOne(ctx context.Context, s series, name string, round int, s
 	if err = a.conclude(ctx, r, err); err != nil {
 		return left, err
 	}
-	_, err = b.dir(name)
-	return left, errors.Join(err, os.Remove(a.logPath)) // hundreds of them would fill a small disk
+	return left, a.gone(name)
+}
+
+// gone removes a directory that was judged: hundreds of them would fill a small disk.
+func (a *arena) gone(name string) error {
+	_, err := a.b.dir(name)
+	return errors.Join(err, os.Remove(a.logPath))
 }
 
 // singly does a fault as often as it is wanted, each on a directory of its own.
 func (b *bench) singly(ctx context.Context, part string, n int, r *result, do func(i int, r *result) (met bool, err error)) error {
+	late := 0
 	for i := 0; i < n && !b.expired(); i++ {
 		own := newResult(b, tier{name: r.Tier})
 		met, err := do(i, own)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if met {
+		tooLate := errors.Is(err, errLate)
+		if met && !tooLate {
 			own.N++
 			own.Done[part]++
 		}
 		r.merge(own)
-		if err != nil {
+		switch {
+		case err != nil && late < maxLate && r.tooLate(err):
+			late, n = late+1, n+1
+		case err != nil:
 			return fmt.Errorf("%s, time %d, seed %d: %w", part, i, b.opt.seed, err)
 		}
 		if len(own.NotRun) > 0 {
 			break
+		}
+		if err := b.keepSoFar(r); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -206,15 +227,17 @@ func (a *arena) conclude(ctx context.Context, r *result, err error) error {
 		err = a.finish(ctx, r)
 	}
 	if err != nil && ctx.Err() == nil {
-		a.b.keepAll()
 		err = errors.Join(brief(err), a.autopsy(ctx, r, err))
+		if !r.clean() || !errors.Is(err, errLate) {
+			a.b.keepAll()
+		}
 	}
 	return errors.Join(err, a.p.kill(), a.clean())
 }
 
 // autopsy reads the files of a program that does not serve any more.
 func (a *arena) autopsy(ctx context.Context, r *result, why error) error {
-	if !halted(why) {
+	if !halted(why) && !errors.Is(why, errLate) {
 		return nil
 	}
 	if err := a.p.kill(); err != nil {

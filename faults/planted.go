@@ -68,7 +68,7 @@ func runPlanted(ctx context.Context, b *bench, r *result) error {
 			continue
 		}
 		inner := *b
-		inner.shared = &shared{out: io.Discard, built: b.built}
+		inner.shared = &shared{out: io.Discard, built: b.programs()}
 		inner.opt.tags, inner.planted, inner.opt.point, inner.opt.quick, inner.until = "planted", p.bug, "", true, time.Time{}
 		p.tune(&inner.opt)
 		seen := newResult(&inner, tier{name: p.name})

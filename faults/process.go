@@ -57,7 +57,7 @@ func quick() []string {
 	return []string{
 		"--seal-span", "1s", "--trim-interval", "250ms", "--image-interval", "400ms", "--flush-interval", "60ms",
 		"--compact-every", "500ms", "--window-ids", "262144", "--max-wait", "2s", "--journal-bytes", "1073741824",
-		"--ledger-memory", "268435456", "--shutdown-within", "40s",
+		"--ledger-memory", "268435456", "--shutdown-within", "3m",
 	}
 }
 
@@ -78,7 +78,7 @@ func (p *process) spawn() error {
 	p.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // it ends when the tier ends it, never by a context
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Env = append(append(os.Environ(), "MILLIARD_PLANTED="+p.bug), p.env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // a signal to our group is not for it
 	if err := p.cmd.Start(); err != nil {
 		p.cmd = nil
 		return errors.Join(fmt.Errorf("start the program: %w", err), out.Close())
@@ -120,7 +120,7 @@ func (p *process) await(ctx context.Context, within time.Duration, path string) 
 			p.cmd = nil
 			return fmt.Errorf("%w while starting: %w\n%s", errEnded, p.err, p.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("%w within %s: %w\n%s", errNotReady, within, last, p.tail())
+			return fmt.Errorf("%w: %w within %s: %w\n%s", errLate, errNotReady, within, last, p.tail())
 		case <-time.After(10 * time.Millisecond):
 		}
 		if strings.Contains(last.Error(), "lane halted") { // for good
@@ -184,8 +184,8 @@ func (p *process) stop() error {
 			return fmt.Errorf("the program did not end cleanly: %w\n%s", p.err, p.tail())
 		}
 		return nil
-	case <-time.After(60 * time.Second):
-		return errors.Join(errors.New("the program did not end within 60 s of SIGTERM"), p.kill())
+	case <-time.After(p.patience()):
+		return errors.Join(fmt.Errorf("%w: the program did not end within %s of SIGTERM", errLate, p.patience()), p.kill())
 	}
 }
 

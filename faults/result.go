@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -32,6 +33,7 @@ type result struct {
 	Skipped string         `json:"skipped,omitempty"`
 	NotRun  []string       `json:"not_run,omitempty"` // parts that cannot run here
 	Error   string         `json:"error,omitempty"`
+	Late    int            `json:"late,omitempty"` // what this program has waited for too long; done again
 	Seconds int            `json:"seconds"`
 	finding
 	Found  []string `json:"found,omitempty"` // planted bugs, and what noticed them
@@ -56,6 +58,7 @@ func (r *result) cannot(part, format string, args ...any) {
 // merge adds what one directory has shown.
 func (r *result) merge(o *result) {
 	r.N += o.N
+	r.Late += o.Late
 	r.Flying += o.Flying
 	r.Found = append(r.Found, o.Found...)
 	r.NotRun = append(r.NotRun, o.NotRun...)
@@ -68,23 +71,26 @@ func (r *result) merge(o *result) {
 	r.add(&o.finding)
 }
 
+// failed: a number was wrong, or the tier did not come to its end.
 func (r *result) failed() bool { return !r.clean() || r.Error != "" }
 
 func (r *result) line() string {
 	if r.Skipped != "" {
 		return fmt.Sprintf("%s: NOT RUN: %s", r.Tier, r.Skipped)
 	}
-	return fmt.Sprintf("%s: n=%d acknowledged=%d unknown=%d kept=%d at_risk=%d in_flight=%d batches=%d lost=%d double=%d wrong=%d seconds=%d",
-		r.Tier, r.N, r.Acked, r.Unknown, r.Kept, r.AtRisk, r.Flying, r.Batches, r.Lost, r.Double, r.Wrong, r.Seconds)
+	return fmt.Sprintf("%s: n=%d acknowledged=%d unknown=%d kept=%d at_risk=%d in_flight=%d batches=%d acknowledged_batches=%d lost=%d double=%d wrong=%d late=%d seconds=%d",
+		r.Tier, r.N, r.Acked, r.Unknown, r.Kept, r.AtRisk, r.Flying, r.Batches, r.Durable, r.Lost, r.Double, r.Wrong, r.Late, r.Seconds)
 }
 
-// summary is the last line.
-func (b *bench) summary() (string, bool) {
+// summary is the last line. A run in which something only came too late is no failure and has not passed.
+func (b *bench) summary() (line string, err error) {
 	total := &result{}
+	n := map[string]int{}
 	var ran, skipped []string
-	bad := len(b.results) == 0
+	failed := len(b.results) == 0
 	for _, r := range b.results {
-		bad = bad || r.failed()
+		failed = failed || r.failed()
+		total.Late += r.Late
 		if r.Skipped != "" {
 			skipped = append(skipped, r.Tier)
 			continue
@@ -92,20 +98,31 @@ func (b *bench) summary() (string, bool) {
 		for _, part := range r.NotRun {
 			skipped = append(skipped, r.Tier+":"+strings.ReplaceAll(part, " ", "_"))
 		}
-		ran = append(ran, fmt.Sprintf("%s:%d", r.Tier, r.N))
+		n[r.Tier] += r.N
 		total.add(&r.finding)
 	}
-	word := "ok"
-	if bad {
-		word = "FAILED"
+	for _, t := range tiers() {
+		if count, ok := n[t.name]; ok {
+			ran = append(ran, fmt.Sprintf("%s:%d", t.name, count))
+		}
 	}
-	line := fmt.Sprintf("faults: %s %s lost=%d double=%d wrong=%d acknowledged=%d unknown=%d seconds=%.0f commit=%s",
-		word, strings.Join(ran, " "), total.Lost, total.Double, total.Wrong, total.Acked, total.Unknown,
+	word := "ok"
+	switch {
+	case failed:
+		word, err = "FAILED", errors.New("the promise was broken, or a tier was not what it must be")
+	case total.Late > 0:
+		word, err = "LATE", errors.New("no number is wrong, but something came too late: is the machine busy?")
+	}
+	line = fmt.Sprintf("faults: %s %s lost=%d double=%d wrong=%d late=%d acknowledged=%d unknown=%d seconds=%.0f commit=%s",
+		word, strings.Join(ran, " "), total.Lost, total.Double, total.Wrong, total.Late, total.Acked, total.Unknown,
 		time.Since(b.began).Seconds(), b.commit)
+	if b.stopping.Load() {
+		line += " stopped"
+	}
 	if len(skipped) > 0 {
 		line += " not_run=" + strings.Join(skipped, ",")
 	}
-	return line, bad
+	return line, err
 }
 
 // save appends the result to its file and writes the table anew. A run that has done nothing leaves nothing.
@@ -192,11 +209,18 @@ func (r *row) row() string {
 	if r.Tier == "t0" {
 		asked += " s"
 	}
+	if r.Late > 0 {
+		asked += fmt.Sprintf("; %d too late", r.Late)
+	}
 	if len(r.NotRun) > 0 {
 		asked += "; cannot run: " + strings.Join(r.NotRun, ", ")
 	}
-	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s |\n", strings.ToUpper(r.Tier), r.kind(), asked, r.N, r.Acked,
-		r.Unknown, r.Batches, r.Lost, r.Double, r.Wrong, strings.Join(r.commits, " "), r.Machine, strings.Join(r.before, "; "))
+	batches := strconv.Itoa(r.Batches)
+	if r.Durable > 0 {
+		batches += fmt.Sprintf(", %d acknowledged", r.Durable)
+	}
+	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s | %d | %d | %d | %s | %s | %s |\n", strings.ToUpper(r.Tier), r.kind(), asked, r.N, r.Acked,
+		r.Unknown, batches, r.Lost, r.Double, r.Wrong, strings.Join(r.commits, " "), r.Machine, strings.Join(r.before, "; "))
 }
 
 // rows sums up results: of a quick run the last one, of full runs all that were clean. A run that failed is in the sums

@@ -10,7 +10,7 @@ import (
 )
 
 // simulatedAtOnce is how many histories one run of the test has: between two runs the tier can stop.
-const simulatedAtOnce = 10_000
+const simulatedAtOnce = 5_000
 
 // runSimulation runs seeded histories of the whole installation in virtual time, see internal/sim. A quick run is always
 // the same seeds, a full one begins somewhere else every time.
@@ -35,6 +35,12 @@ func runSimulation(ctx context.Context, b *bench, r *result) error {
 			return err
 		}
 		want, from = want-n, from+uint64(n)
+		if err := b.keepSoFar(r); err != nil {
+			return err
+		}
+		if r.N == 0 {
+			r.Seed = from
+		}
 		b.say("  %d histories, %d to go", r.N, want)
 	}
 	return nil
@@ -46,7 +52,9 @@ func (b *bench) simulate(ctx context.Context, seeds int, from uint64, r *result)
 		args = append(args, "-tags", b.opt.tags)
 	}
 	args = append(args, fmt.Sprintf("-sim.seeds=%d", seeds), fmt.Sprintf("-sim.from=%d", from))
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // the arguments are ours
+	args = append([]string{"-n", "10", "go"}, args...) // what waits for clocks goes first
+	//nolint:gosec // the arguments are ours
+	cmd := apart(exec.CommandContext(ctx, "nice", args...))
 	cmd.Env = append(os.Environ(), "MILLIARD_PLANTED="+b.planted)
 	out, err := cmd.CombinedOutput()
 	return errors.Join(err, r.simulated(string(out)))

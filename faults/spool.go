@@ -33,18 +33,18 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 	a.p.env = []string{limping(2)}
 	err = a.p.spawn()
 	if err == nil {
-		err = a.p.await(ctx, time.Minute, "/readyz")
+		err = a.p.await(ctx, a.p.patience(), "/readyz")
 	}
 	if err == nil {
 		var flying int64
 		flying, err = a.load(ctx, func() error {
-			for began := time.Now(); time.Since(began) < 20*time.Second && len(t.hits()) == 0 && pause(ctx, 50*time.Millisecond); {
+			for began := time.Now(); time.Since(began) < promised && len(t.hits()) == 0 && pause(ctx, 50*time.Millisecond); {
 				if exited(a.p) {
 					return errors.New("the program ended because its spool failed")
 				}
 			}
 			pause(ctx, time.Duration(100+rnd.IntN(400))*time.Millisecond)
-			if met = len(t.hits()) > 0; met && a.p.probe(ctx, "/readyz?part=grid") == nil {
+			if met = len(t.hits()) > 0; met && a.wellFor(ctx, maxAnswer, "/readyz?part=grid") {
 				r.Wrong++
 				r.note("wrong: %s of the spool, and /readyz says that all is well", f)
 			}
