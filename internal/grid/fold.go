@@ -149,6 +149,8 @@ func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64, ids *i
 		class = event.Expired // it waited so long that nobody can say any more whether its id was used
 	case !s.opt.NoDuplicates && s.seen(ids, n, typ, id):
 		class = event.Duplicate
+	case b.Space == event.Minted && id.UnixMilli() < s.forgotten():
+		class = event.Expired // the same, though only log time is so far ahead: the clock has gone back since
 	default:
 		class = s.rules.Class(event.Flags(u[event.ColFlags][i]), at, s.pos.LogTime, b.Space)
 	}

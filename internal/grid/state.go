@@ -259,7 +259,7 @@ func (s *State) advance(stamp int64, kind journal.Kind) {
 	}
 	if stamp-s.lastExpiry > markLife.Milliseconds() {
 		s.lastExpiry = stamp
-		s.minted.Expire(stamp - s.mintedLife())
+		s.minted.Expire(s.forgotten())
 		for inc, m := range s.marks {
 			if m.Closed != 0 && stamp-m.Closed > markLife.Milliseconds() {
 				delete(s.marks, inc)
@@ -274,6 +274,9 @@ func (s *State) advance(stamp int64, kind journal.Kind) {
 func (s *State) mintedLife() int64 {
 	return (s.opt.TokenLife + s.opt.Window + 2*markLife).Milliseconds()
 }
+
+// forgotten is the mint time, unix ms, before which an id that is not remembered may have been used all the same.
+func (s *State) forgotten() int64 { return s.lastExpiry - s.mintedLife() }
 
 func (s *State) foldBody(seq uint64, h *journal.Header, body []byte) error {
 	switch h.Kind {

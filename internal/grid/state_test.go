@@ -208,6 +208,36 @@ func TestAMintedIdOutlivesAnyWait(t *testing.T) {
 	}
 }
 
+// TestAForgottenMintedIdIsNotNew: memory goes by log time, which stays ahead when the clock had jumped and went back. An id
+// that memory has dropped is then young by the stamp; it must not be counted again.
+func TestAForgottenMintedIdIsNotNew(t *testing.T) {
+	opt := testOptions()
+	w, s := newWriter("a"), NewState(opt)
+	start := w.stamp
+	minted := func(slot uint16, at int64) event.Event {
+		return event.Event{
+			Space: event.Minted, ID: event.NewMintedID(at, slot, 1, 1), Type: event.Click, Tenant: 1, Campaign: 2, N: event.One, Time: at,
+		}
+	}
+	life := (opt.TokenLife + opt.Window + 2*time.Hour).Milliseconds()
+	fold := func(e event.Event) event.Class {
+		t.Helper()
+		return event.Class(mustFold(t, s, w.batch(journal.KindEvents, []event.Event{e}))[0])
+	}
+	if got := fold(minted(1, start)); got != event.Valid {
+		t.Fatalf("the first use: %v", got)
+	}
+	w.stamp = start + life + time.Hour.Milliseconds()
+	mustFold(t, s, w.batch(journal.KindTick, nil))
+	w.stamp = start + time.Hour.Milliseconds()
+	if got := fold(minted(1, start)); got != event.Expired {
+		t.Errorf("after the clock went back: %v, want %v", got, event.Expired)
+	}
+	if got := fold(minted(2, start+2*time.Hour.Milliseconds())); got != event.Valid {
+		t.Errorf("an id that memory would hold: %v, want %v", got, event.Valid)
+	}
+}
+
 func TestTheWindowIsHonouredAtItsEdges(t *testing.T) {
 	opt := testOptions()
 	w, s := newWriter("a"), NewState(opt)

@@ -249,9 +249,8 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 			used = hint == event.Duplicate
 		}
 	}
-	if age := m.logTime - int64(e.ID.Hi>>16); e.Space == event.Minted && age > m.minted && e.Flags&event.FlagExpired != 0 {
-		used = used && hint != event.Expired // the clock went back: memory goes by log time, and the id is void anyway
-	}
+	// Memory goes by log time. When the clock has gone back, an id may be forgotten that is not yet too old by the stamp.
+	forgotten := e.Space == event.Minted && m.logTime-int64(e.ID.Hi>>16) > m.minted && hint == event.Expired
 	class := event.Valid
 	given := e.Flags&event.FlagTimeGiven != 0 && e.Space != event.Imported
 	switch {
@@ -260,6 +259,8 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 		if l.head.Spooled && e.Flags&event.FlagExpired == 0 {
 			m.outlived++
 		}
+	case forgotten:
+		class = event.Expired
 	case used:
 		class = event.Duplicate
 	case e.Flags&event.FlagExpired != 0:
