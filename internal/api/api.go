@@ -46,6 +46,9 @@ func WriteError(w http.ResponseWriter, status int, code string, err error) {
 
 // bodyError says which field of a JSON body is wrong. What the decoder says of itself (Go types) is nobody's business.
 func bodyError(err error) error {
+	if fe, ok := errors.AsType[*FieldError](err); ok {
+		return fe
+	}
 	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		field := te.Field
 		if field == "" {

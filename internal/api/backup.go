@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"path/filepath"
@@ -26,8 +25,7 @@ func (b *Backup) backup(w http.ResponseWriter, r *http.Request) {
 		Dir       string `json:"dir"`
 		MasterKey bool   `json:"master_key"`
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&req); err != nil {
-		WriteError(w, http.StatusBadRequest, "bad_request", &FieldError{Msg: "want {\"dir\": …}"})
+	if !readJSON(w, r, 64<<10, &req) {
 		return
 	}
 	if !filepath.IsAbs(req.Dir) {

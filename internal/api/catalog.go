@@ -3,10 +3,8 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -93,7 +91,7 @@ func notFound(field, name string) error { return &missing{field: field, name: na
 func (a *Catalog) fail(w http.ResponseWriter, err error) {
 	var problem *catalog.Problem
 	var gone *missing
-	var tooLong *http.MaxBytesError
+	var tooLong *errTooLarge
 	switch {
 	case errors.As(err, &problem):
 		WriteJSON(w, http.StatusBadRequest, map[string]any{"error": map[string]string{
@@ -105,7 +103,7 @@ func (a *Catalog) fail(w http.ResponseWriter, err error) {
 			"code": "not_found", "field": gone.field, "message": gone.Error(),
 		}})
 	case errors.As(err, &tooLong):
-		WriteError(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Errorf("the body is larger than %d bytes", tooLong.Limit))
+		WriteError(w, http.StatusRequestEntityTooLarge, "too_large", err)
 	case errors.Is(err, control.ErrTooLarge):
 		WriteError(w, http.StatusRequestEntityTooLarge, "too_large", err)
 	case errors.Is(err, control.ErrActor):
@@ -158,11 +156,11 @@ func (a *Catalog) applyDocument(w http.ResponseWriter, r *http.Request) (*contro
 	if err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, catalog.MaxDocument))
-	if err != nil {
+	var body bytes.Buffer
+	if err := readBody(w, r, catalog.MaxDocument, &body); err != nil {
 		return nil, readError(err)
 	}
-	doc, err := catalog.ParseDocument(body)
+	doc, err := catalog.ParseDocument(body.Bytes())
 	if err != nil {
 		return nil, &FieldError{Field: "body", Msg: err.Error()}
 	}
@@ -188,7 +186,7 @@ func (a *Catalog) applyDocument(w http.ResponseWriter, r *http.Request) (*contro
 
 // readError keeps a limit that was exceeded apart from a connection that broke.
 func readError(err error) error {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+	if _, ok := errors.AsType[*errTooLarge](err); ok {
 		return err
 	}
 	return &FieldError{Field: "body", Msg: "cannot be read"}
@@ -356,17 +354,12 @@ func (a *Catalog) createType(w http.ResponseWriter, r *http.Request) {
 
 // decodeBody reads one JSON object. Unknown fields are errors that name the field.
 func decodeBody(w http.ResponseWriter, r *http.Request, into any) error {
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxEntityBody))
-	if err != nil {
+	var body bytes.Buffer
+	if err := readBody(w, r, maxEntityBody, &body); err != nil {
 		return readError(err)
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
+	if err := decodeJSON(body.Bytes(), into); err != nil {
 		return bodyError(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return &FieldError{Field: "body", Msg: "text after its end"}
 	}
 	return nil
 }

@@ -2,9 +2,6 @@ package api
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -55,15 +52,8 @@ func (a *Report) counters(w http.ResponseWriter, r *http.Request) {
 	}
 	mem := a.asking.get()
 	defer a.asking.put(mem)
-	if r.ContentLength > 0 && r.ContentLength <= maxCounterBody {
-		mem.body.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	if _, err := mem.body.ReadFrom(http.MaxBytesReader(w, r.Body, maxCounterBody)); err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			WriteError(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Errorf("the body is larger than %d bytes", maxCounterBody))
-			return
-		}
-		WriteError(w, http.StatusBadRequest, "bad_request", bodyError(err))
+	if err := readBody(w, r, maxCounterBody, &mem.body); err != nil {
+		writeBodyError(w, err)
 		return
 	}
 	x := a.asking.askers.Get()
@@ -73,8 +63,8 @@ func (a *Report) counters(w http.ResponseWriter, r *http.Request) {
 		var in struct {
 			Keys []report.CounterKey `json:"keys"`
 		}
-		r.Body = io.NopCloser(&mem.body)
-		if !readJSON(w, r, maxCounterBody, &in) {
+		if err := decodeJSON(mem.body.Bytes(), &in); err != nil {
+			writeBodyError(w, err)
 			return
 		}
 		x.Keys = append(x.Keys[:0], in.Keys...)

@@ -93,27 +93,29 @@ func (s *keyScanner) key(k *report.CounterKey) bool {
 	if s.next('}') {
 		return true
 	}
+	var seen uint8 // members; one that stands twice is the decoder's to refuse
 	for {
 		var to *string
+		was := seen
 		switch s.word() {
 		case "type":
-			to = &k.Type
+			to, seen = &k.Type, seen|1<<0
 		case "campaign":
-			to = &k.Campaign
+			to, seen = &k.Campaign, seen|1<<1
 		case "affiliate":
-			to = &k.Affiliate
+			to, seen = &k.Affiliate, seen|1<<2
 		case "banner":
-			to = &k.Banner
+			to, seen = &k.Banner, seen|1<<3
 		case "class":
-			to = &k.Class
+			to, seen = &k.Class, seen|1<<4
 		case "from":
-			to = &k.From
+			to, seen = &k.From, seen|1<<5
 		case "to":
-			to = &k.To
+			to, seen = &k.To, seen|1<<6
 		default:
 			return false
 		}
-		if !s.next(':') {
+		if seen == was || !s.next(':') {
 			return false
 		}
 		*to = s.word()

@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -265,26 +264,6 @@ func (a *Report) sql(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeReportError(w, err)
 	}
-}
-
-// readJSON reads a request's body into v, or answers what is wrong with it.
-func readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) bool {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil && dec.More() {
-		err = errors.New("more than one JSON value")
-	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case err == nil:
-		return true
-	case errors.As(err, &tooLarge):
-		WriteError(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Errorf("the body is larger than %d bytes", limit))
-	default:
-		WriteError(w, http.StatusBadRequest, "bad_request", bodyError(err))
-	}
-	return false
 }
 
 func writeReportError(w http.ResponseWriter, err error) {
