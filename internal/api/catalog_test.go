@@ -74,7 +74,7 @@ func TestCatalogOverREST(t *testing.T) {
 		{"PUT", "/v1/catalog/campaign/c1", ``, 400, `"field":"body","message":"is empty"`},
 		{"PUT", "/v1/catalog/campaign/c1", `{"name":7}`, 400, `"field":"name"`},
 		{"PUT", "/v1/catalog/campaign/c1", `{"key":"c2"}`, 400, `"field":"key"`},
-		{"PUT", "/v1/catalog/campaign/c1", `{} {}`, 400, `after its end`},
+		{"PUT", "/v1/catalog/campaign/c1", `{} {}`, 400, `more than one`},
 		{"PUT", "/v1/catalog/banner/top", `{}`, 400, `"field":"campaign"`},
 		{"PUT", "/v1/catalog/banner/top?campaign=c1", `{"width":300}`, 200, `"campaign":"c1"`},
 		{"PUT", "/v1/catalog/banner/top?campaign=none", `{}`, 404, `"field":"campaign"`},
