@@ -136,7 +136,7 @@ func at(sorted []time.Duration, q float64) time.Duration {
 }
 
 func (b *bench) slow(ctx context.Context, binary string, c slowCase, span time.Duration, r *result) (*measured, error) {
-	name := strings.ReplaceAll(c.name, " ", "")
+	name := strings.NewReplacer(" ", "", "+", "").Replace(c.name) // ids begin with it, and stand in URLs
 	a, err := b.newArena(ctx, name, binary, b.opt.seed, "--journal-bytes", "4294967296")
 	if err != nil {
 		return nil, err
