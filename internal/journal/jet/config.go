@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"milliard/internal/journal"
 )
@@ -68,7 +67,7 @@ func (j *Journal) config(name, id string) *server.StreamConfig {
 // openStream finds the stream or makes it, and checks that it belongs to this installation.
 func (j *Journal) openStream(ctx context.Context, name string) (_ *Stream, err error) {
 	s := &Stream{
-		j: j, name: name, subject: subjectOf(name), changed: make(chan struct{}), acks: make(chan *nats.Msg, 64),
+		j: j, name: name, subject: subjectOf(name), changed: make(chan struct{}),
 		reads: j.metrics.reads.WithLabelValues(name), retries: j.metrics.retries.WithLabelValues(name),
 	}
 	defer func() {
@@ -76,14 +75,7 @@ func (j *Journal) openStream(ctx context.Context, name string) (_ *Stream, err e
 			s.close()
 		}
 	}()
-	if s.pub, err = j.connect(name + " append"); err != nil {
-		return nil, err
-	}
-	if s.get, err = j.connect(name + " read"); err != nil {
-		return nil, err
-	}
-	s.ackBase = s.pub.NewInbox() + "."
-	if _, err = s.pub.ChanSubscribe(s.ackBase+"*", s.acks); err != nil {
+	if s.get, err = j.connect(name); err != nil {
 		return nil, err
 	}
 	info, err := s.info(ctx, false)
@@ -97,8 +89,12 @@ func (j *Journal) openStream(ctx context.Context, name string) (_ *Stream, err e
 	if info, err = j.adopt(ctx, s, info); err != nil {
 		return nil, err
 	}
+	if s.store, err = storeOf(j.srv, name); err != nil {
+		return nil, err
+	}
 	s.id = info.Config.Metadata[metaID]
 	s.last.Store(info.State.LastSeq)
+	s.writer.start(s.store, s.subject, j.done)
 	return s, nil
 }
 

@@ -3,7 +3,6 @@ package jet
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -16,19 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"milliard/internal/journal"
-	"milliard/internal/planted"
-)
-
-// healthEvery is how often an append that has no answer looks whether the stream has stopped for good.
-const healthEvery = 200 * time.Millisecond
-
-// Error codes of the engine that say something about an append.
-const (
-	codeInsufficientResources = 10023 // the store's limit
-	codeWrongLast             = 10071
-	codeWrongLastConstant     = 10164
-	codeStoreFailed           = 10077 // among others the stream's own limit
-	codeTooManyRequests       = 10167
 )
 
 // Stream implements journal.Stream.
@@ -40,15 +26,13 @@ type Stream struct {
 	reads   prometheus.Counter
 	retries prometheus.Counter
 
-	pub     *nats.Conn
-	acks    chan *nats.Msg
-	ackBase string
-	get     *nats.Conn
+	get   *nats.Conn
+	store server.StreamStore
 
 	last atomic.Uint64 // the last sequence known to be durable
 
 	appending sync.Mutex // held through an Append: the contract has one at a time, a mistake must not mix two
-	attempts  uint64
+	writer    writer     // under appending
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when last grows
@@ -87,58 +71,6 @@ func (s *Stream) stop(cause error) error {
 	return s.stopped
 }
 
-// Append stores data at last+1; see journal.Stream. The client library copies data before Append returns.
-func (s *Stream) Append(ctx context.Context, last uint64, data []byte) (uint64, error) {
-	if len(data) == 0 || len(data) > journal.MaxBatchBytes {
-		return 0, fmt.Errorf("append %d bytes: %w", len(data), journal.ErrBadBatch)
-	}
-	s.appending.Lock()
-	defer s.appending.Unlock()
-	if err := s.failure(); err != nil {
-		return 0, err
-	}
-	if ctx.Err() != nil {
-		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, ctx.Err())
-	}
-	s.attempts++
-	m := &nats.Msg{
-		Subject: s.subject, Reply: s.ackBase + strconv.FormatUint(s.attempts, 10), Data: data,
-		Header: nats.Header{nats.ExpectedLastSeqHdr: []string{strconv.FormatUint(last, 10)}},
-	}
-	if err := s.pub.PublishMsg(m); err != nil {
-		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, err)
-	}
-	return s.await(ctx, m, last)
-}
-
-// await waits for the answer to m.
-func (s *Stream) await(ctx context.Context, m *nats.Msg, last uint64) (uint64, error) {
-	look := time.NewTimer(healthEvery)
-	defer look.Stop()
-	for {
-		select {
-		case ack := <-s.acks:
-			if ack.Subject == m.Reply { // else the late answer to an earlier attempt
-				return s.answered(ctx, ack, m.Data, last)
-			}
-		case <-look.C:
-			look.Reset(healthEvery)
-			if err := s.writeError(); err != nil && planted.Is(planted.IgnoreEIO) {
-				return last + 1, nil
-			} else if err != nil {
-				return 0, s.stop(err)
-			}
-		case <-s.j.done:
-			return 0, fmt.Errorf("append to %s: %w: journal is closed", s.name, journal.ErrUnknown)
-		case <-ctx.Done():
-			if err := s.writeError(); err != nil {
-				return 0, s.stop(err)
-			}
-			return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, ctx.Err())
-		}
-	}
-}
-
 // writeError asks the engine whether the stream is frozen after a failed write or sync. Such a stream gives no answers.
 func (s *Stream) writeError() error {
 	h := s.j.srv.Healthz(&server.HealthzOptions{Account: account, Stream: s.name})
@@ -146,40 +78,6 @@ func (s *Stream) writeError() error {
 		return errors.New(h.Error)
 	}
 	return nil
-}
-
-// answered turns the engine's answer into the contract's.
-func (s *Stream) answered(ctx context.Context, ack *nats.Msg, data []byte, last uint64) (uint64, error) {
-	if status := ack.Header.Get("Status"); status != "" { // 503: nobody listens on the subject
-		return 0, s.stop(fmt.Errorf("status %s", status))
-	}
-	var a struct {
-		Seq   uint64           `json:"seq"`
-		Error *server.ApiError `json:"error"`
-	}
-	if err := json.Unmarshal(ack.Data, &a); err != nil {
-		return 0, s.stop(fmt.Errorf("answer %.100q: %w", ack.Data, err))
-	}
-	if a.Error == nil {
-		if a.Seq != last+1 {
-			return 0, s.stop(fmt.Errorf("appended after %d, stored as %d", last, a.Seq))
-		}
-		s.advance(a.Seq)
-		return a.Seq, nil
-	}
-	switch a.Error.ErrCode {
-	case codeInsufficientResources:
-		return 0, fmt.Errorf("append to %s: %w", s.name, journal.ErrFull)
-	case codeStoreFailed:
-		if a.Error.Description == server.ErrMaxBytes.Error() {
-			return 0, fmt.Errorf("append to %s: %w", s.name, journal.ErrFull)
-		}
-	case codeTooManyRequests:
-		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, a.Error)
-	case codeWrongLast, codeWrongLastConstant:
-		return s.compare(ctx, data, last)
-	}
-	return 0, s.stop(a.Error)
 }
 
 // compare decides what a wrong last sequence means: an earlier attempt with the same bytes, or somebody else.
@@ -335,10 +233,8 @@ func (s *Stream) health(ctx context.Context) error {
 }
 
 func (s *Stream) close() {
-	for _, c := range []*nats.Conn{s.pub, s.get} {
-		if c != nil {
-			c.Close()
-		}
+	if s.get != nil {
+		s.get.Close()
 	}
 }
 
