@@ -34,6 +34,9 @@ func (l *Lane) keep(ctx context.Context) {
 			if err == nil {
 				err = l.trim(ctx)
 			}
+			if err == nil {
+				l.keptAgain()
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -45,8 +48,17 @@ func (l *Lane) keep(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil {
 			l.cfg.Metrics.KeepErrors.WithLabelValues(l.label()).Inc()
-			l.cfg.Log.Error("keeping images and archive failed, nothing is trimmed", "lane", l.cfg.Lane, "err", err)
+			if n, say := l.keeping.Failed(time.Now()); say {
+				l.cfg.Log.Error("keeping images and archive failed, nothing is trimmed", "lane", l.cfg.Lane, "attempts", n, "err", err)
+			}
 		}
+	}
+}
+
+// keptAgain says that images, segments and trims work, if they did not.
+func (l *Lane) keptAgain() {
+	if n, lasted, over := l.keeping.Worked(time.Now()); over {
+		l.cfg.Log.Info("images and archive are kept again", "lane", l.cfg.Lane, "failed", n, "after", lasted)
 	}
 }
 

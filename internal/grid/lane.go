@@ -13,6 +13,7 @@ import (
 	"milliard/internal/durable"
 	"milliard/internal/journal"
 	"milliard/internal/ledger"
+	"milliard/internal/outage"
 	"milliard/internal/planted"
 	"milliard/internal/stage"
 )
@@ -77,6 +78,8 @@ type Lane struct {
 	stopOwner func()     // ends the owner alone; nil before it runs
 
 	marks marks // for readers that must not wait for mu
+
+	recovering, flushing, keeping outage.Outage // what is tried again and again, for the log
 
 	kick  chan struct{}  // asks the flusher for a flush now
 	saves chan *Snapshot // committed snapshots for the keeper; capacity 1
@@ -208,7 +211,9 @@ func (l *Lane) recoverPatiently(ctx context.Context) (*source, error) {
 		if !unavailable {
 			return src, err
 		}
-		l.cfg.Log.Warn("lane cannot recover yet, trying again", "lane", l.cfg.Lane, "err", err)
+		if n, say := l.recovering.Failed(time.Now()); say {
+			l.cfg.Log.Warn("lane cannot recover yet, trying again", "lane", l.cfg.Lane, "attempts", n, "err", err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -390,12 +395,17 @@ func (l *Lane) flush(ctx context.Context) error {
 		if errors.Is(err, ErrHalt) {
 			return err
 		}
-		l.cfg.Log.Warn("flush failed, trying again", "lane", l.cfg.Lane, "err", err)
+		if n, say := l.flushing.Failed(time.Now()); say {
+			l.cfg.Log.Error("flush failed, trying again; counts gather in memory and in the journal", "lane", l.cfg.Lane, "attempts", n, "err", err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	if n, lasted, over := l.flushing.Worked(time.Now()); over {
+		l.cfg.Log.Info("flushes work again", "lane", l.cfg.Lane, "failed", n, "after", lasted)
 	}
 	if snap != nil {
 		select {

@@ -30,6 +30,7 @@ type book struct {
 	sums    map[ledger.Key]ledger.Value
 	failing error // what Flush answers, without writing; Acquire as well
 	flushes int
+	refused int // by failing
 }
 
 func newBook() *book { return &book{sums: make(map[ledger.Key]ledger.Value)} }
@@ -48,6 +49,7 @@ func (b *book) Flush(_ context.Context, g *ledger.Generation) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failing != nil {
+		b.refused++
 		return b.failing
 	}
 	if g.Epoch != b.epoch || g.From.Seq != b.at.Seq {
@@ -89,6 +91,7 @@ type bench struct {
 
 	options func(*Options) // of a test that wants others
 	rarely  bool           // an image is only written at the end
+	log     *slog.Logger   // default: discard
 }
 
 func newBench(t *testing.T) *bench {
@@ -117,10 +120,13 @@ func (b *bench) start() {
 	if b.rarely {
 		every, events = 1<<62, 1<<40
 	}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
 	b.lane, err = NewLane(LaneConfig{
 		Options: opt, Stream: b.stream, Ledger: b.book, Archive: arch,
 		ImageDir: filepath.Join(b.dir, "images"), FlushInterval: time.Millisecond, ImageInterval: every,
-		ImageEvents: events, TrimInterval: 2 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		ImageEvents: events, TrimInterval: 2 * time.Millisecond, Log: b.log,
 		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {

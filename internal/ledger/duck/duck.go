@@ -27,6 +27,7 @@ import (
 
 	"milliard/internal/crash"
 	"milliard/internal/ledger"
+	"milliard/internal/outage"
 )
 
 // Errors of opening.
@@ -101,6 +102,7 @@ type Ledger struct {
 	held       map[int]ledger.Position // while a backup is made: what the file's last checkpoint holds; no other is made
 	opened     uint64                  // how often the engine was opened anew
 	commitHook func(commit func() error) error
+	stops      outage.Outage // of the engine, for the log
 
 	mu     sync.RWMutex
 	db     *sql.DB // replaced when the engine has given up on itself
@@ -311,7 +313,9 @@ func (l *Ledger) reopenEngine(ctx context.Context) (*sql.DB, error) {
 func (l *Ledger) fail(err error) error {
 	var e *duckdb.Error
 	if errors.As(err, &e) && e.Type == duckdb.ErrorTypeFatal || strings.Contains(err.Error(), "has been invalidated") {
-		l.opt.Log.Error("the ledger's engine has stopped and will be opened anew", "err", err)
+		if n, say := l.stops.Failed(time.Now()); say {
+			l.opt.Log.Error("the ledger's engine has stopped and will be opened anew", "attempts", n, "err", err)
+		}
 		l.dropConn()
 		l.dead = true
 	}

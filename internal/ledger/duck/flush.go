@@ -82,6 +82,7 @@ func (l *Ledger) Flush(ctx context.Context, g *ledger.Generation) error {
 		l.metrics.flushErrors.WithLabelValues(flushReason(err)).Inc()
 		return fmt.Errorf("flush lane %d to seq %d: %w", g.Lane, g.To.Seq, err)
 	}
+	l.stops.Worked(time.Now()) // who flushes says that it works again
 	l.flushed(g)
 	return nil
 }
@@ -141,7 +142,8 @@ func (l *Ledger) resolve(ctx context.Context, g *ledger.Generation, commit *comm
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resolveTimeout)
 	defer cancel()
-	l.opt.Log.Error("flush failed at commit, reading the position back", "lane", g.Lane, "seq", g.To.Seq, "err", commit)
+	// Whoever flushes says what went wrong, as seldom as he likes: as long as a disk is full this is met every two seconds.
+	l.opt.Log.Debug("flush failed at commit, reading the position back", "lane", g.Lane, "seq", g.To.Seq, "err", commit)
 	var s state
 	read := func() error {
 		conn, err := l.writer(ctx)
