@@ -43,7 +43,7 @@ race: ## the same tests under the race detector
 fuzz: ## every fuzz target for T each (T=20s)
 	@$(GO) list ./... | while read -r pkg; do \
 	  for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz'); do \
-	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) "$$pkg" || exit 1; \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(T) -fuzzminimizetime 20x "$$pkg" || exit 1; \
 	  done; \
 	done
 
