@@ -76,7 +76,6 @@ func (d *Doors) readBody(ctx *fasthttp.RequestCtx, w *work, h holder, plain int)
 
 // noBody says why a body was not read to its end. The connection cannot be used again.
 func (d *Doors) noBody(ctx *fasthttp.RequestCtx, w *work, err error) ([]byte, int, *problem) {
-	var netErr net.Error
 	switch {
 	case errors.Is(err, errTooLarge):
 		w.unread = true
@@ -84,7 +83,7 @@ func (d *Doors) noBody(ctx *fasthttp.RequestCtx, w *work, err error) ([]byte, in
 	case errors.Is(err, errShare), errors.Is(err, errRoom):
 		w.unread = true
 		return noRoom(ctx, err)
-	case errors.As(err, &netErr) && netErr.Timeout():
+	case cameLate(ctx):
 		ctx.SetConnectionClose()
 		return nil, fasthttp.StatusRequestTimeout, &problem{field: "body", msg: "did not arrive in time", reason: reasonTimeout}
 	}

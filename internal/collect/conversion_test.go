@@ -185,3 +185,28 @@ func TestConversionPixel(t *testing.T) {
 	}
 	r.none()
 }
+
+// TestTooManyParametersAreNotTakenApart: the count comes first, because taking apart costs what an attacker sends.
+func TestTooManyParametersAreNotTakenApart(t *testing.T) {
+	r := newRig(t, nil)
+	good := "adv=shop&key=pk-shop-1234&campaign=plain&order_id=1"
+	many := strings.Repeat("&p=1", 7000)
+	for _, tc := range []struct{ name, query, body, field string }{
+		{"in the query", good + many[:4*2*maxParams+4], "", "query"},
+		{"in the body", good, "a=b" + many, "body"},
+		{"empty ones", good + strings.Repeat("&", 2*maxParams), "", "query"},
+	} {
+		a := r.call("POST", "/conversion?"+tc.query, tc.body, "Content-Type", "application/x-www-form-urlencoded")
+		if a.status != 400 || !strings.Contains(a.body, "more than 64 parameters") || fieldIn(a.body) != tc.field {
+			t.Errorf("%s: %d %s", tc.name, a.status, a.body)
+		}
+		r.none()
+	}
+	if a := r.get("/conversion?" + good + "&&&"); a.status != 200 {
+		t.Errorf("a few empty ones: %d %s", a.status, a.body)
+	}
+	form := []byte("a=b" + many)
+	if n := testing.AllocsPerRun(10, func() { tooManyParams(form) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

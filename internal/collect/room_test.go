@@ -85,6 +85,31 @@ func TestBodiesThatStallHoldNoMoreThanTheirShare(t *testing.T) {
 	}
 }
 
+// TestARefusalDoesNotWaitForTheBody: who is refused for something else hears it before he has sent his body.
+func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Limits.Streams = 1 })
+	chunked := " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/x-ndjson\r\nX-API-Key: "
+	r.stall("POST /v1/stream" + chunked + keyFeed + "\r\n\r\n")
+	testkit.Eventually(t, 10*time.Second, "the stream is open", func() bool { return r.doors.streams.bytes() == 1 })
+	for want, text := range map[string]string{
+		"503": "POST /v1/stream" + chunked + keyFeed + "\r\n\r\n1\r\n{\r\n",
+		"401": "POST /v1/events" + chunked + "nonsense\r\n\r\n",
+		"404": "POST /nowhere" + chunked + "\r\n\r\n1\r\n{\r\n",
+		"405": strings.Replace(longBody(keyFeed, 100_000, 8<<10), "POST", "PUT", 1),
+	} {
+		start := time.Now()
+		if got := heard(r.stall(text)); !strings.HasPrefix(got, "HTTP/1.1 "+want) || time.Since(start) > 3*time.Second {
+			t.Errorf("%s after %v: %q", want, time.Since(start), got)
+		}
+	}
+	r = newRig(t, func(c *Config) { c.Limits.BodyPatience = 100 * time.Millisecond })
+	for _, text := range []string{"1;", "", "2\r\n{", "2\r\n{}\r"} {
+		if got := heard(r.stall("POST /v1/events" + chunked + keyFeed + "\r\n\r\n" + text)); !strings.HasPrefix(got, "HTTP/1.1 408 ") {
+			t.Errorf("half of %q: %q", text, got)
+		}
+	}
+}
+
 // TestABodyOfUnknownLengthTakesRoomAsItGrows: what cannot be asked for before it comes is refused when it is too much.
 func TestABodyOfUnknownLengthTakesRoomAsItGrows(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Limits.BodyMemory = 512 << 10 })

@@ -97,14 +97,25 @@ func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
 	d.works.Put(w)
 }
 
+// unheard says whether the rest of a body is on its way that nobody asked for, and whose request was refused: its sender
+// gets the answer now, not when he has sent it all.
+func unheard(ctx *fasthttp.RequestCtx) bool {
+	n := ctx.Request.Header.ContentLength()
+	return ctx.Response.StatusCode() >= fasthttp.StatusBadRequest && (n < 0 && n != -2 || n > shortBody)
+}
+
 // discardBody reads what nobody asked for, when it is short, so that the connection can be used again.
 func (d *Doors) discardBody(ctx *fasthttp.RequestCtx) {
 	n := ctx.Request.Header.ContentLength()
 	if n == 0 || n == -2 {
 		return
 	}
+	if unheard(ctx) {
+		d.answerNow(ctx)
+		return
+	}
 	var buf [1024]byte
-	for range 4 {
+	for range shortBody/len(buf) + 1 {
 		if _, err := ctx.RequestBodyStream().Read(buf[:]); errors.Is(err, io.EOF) {
 			return
 		} else if err != nil {

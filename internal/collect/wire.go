@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ func (l bodyListener) Accept() (net.Conn, error) {
 type bodyConn struct {
 	net.Conn
 	inBody atomic.Bool
+	late   atomic.Bool // its time was over; fasthttp does not always say so
 	ended  atomic.Bool // the stream has ended within a body; fasthttp forgives that where the last line of a body is missing
 }
 
@@ -38,6 +40,9 @@ func (c *bodyConn) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) && c.inBody.Load() {
 		c.ended.Store(true)
 		err = io.ErrUnexpectedEOF
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.late.Store(true)
 	}
 	return n, err
 }
@@ -61,6 +66,12 @@ func expectBody(ctx *fasthttp.RequestCtx, on bool) {
 func endedEarly(ctx *fasthttp.RequestCtx) bool {
 	c, ok := ctx.LocalAddr().(*bodyConn)
 	return ok && c.ended.Load()
+}
+
+// cameLate says whether the time for a body was over before it was here.
+func cameLate(ctx *fasthttp.RequestCtx) bool {
+	c, ok := ctx.LocalAddr().(*bodyConn)
+	return ok && c.late.Load()
 }
 
 // maxDrain and maxDrainTime bound what is still read of a body that was refused, so that a sender which writes before it
