@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -71,7 +72,7 @@ func (Disk) Write(path string, data []byte) error { return WriteFile(path, data)
 
 // Remove removes a file and makes that durable with the directory's next Write.
 func (Disk) Remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := Discard(context.Background(), path); err != nil {
 		return fmt.Errorf("remove %s: %w", filepath.Base(path), err)
 	}
 	return nil

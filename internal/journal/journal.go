@@ -56,7 +56,8 @@ type Stream interface {
 	// Get returns one message, ErrGap when it is not there. The caller owns its Data, as it owns that of a Reader's.
 	Get(ctx context.Context, seq uint64) (Message, error)
 	State(ctx context.Context) (State, error)
-	// Trim deletes every message below seq. The last message always stays, so that the stream knows where it is.
+	// Trim deletes messages below seq: all of them, or of a large stream those that go without holding up appends. The
+	// last message always stays, so that the stream knows where it is.
 	Trim(ctx context.Context, below uint64) error
 }
 

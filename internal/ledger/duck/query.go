@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"milliard/internal/crash"
+	"milliard/internal/durable"
 	"milliard/internal/ledger"
 )
 
@@ -18,10 +19,13 @@ func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
 	if err := l.lock(ctx); err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
+	log := &durable.Leaving{}
+	defer func() { log.Release(ctx) }() // after the lock is given back: flushes do not wait for it
 	defer l.unlock()
 	if l.held != nil { // a backup is being made of the file as it is
 		return maps.Clone(l.held), nil
 	}
+	log = durable.Hold(l.opt.Path + ".wal") // the checkpoint removes it, and it may be large
 	return l.durableLocked(ctx)
 }
 
