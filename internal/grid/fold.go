@@ -35,6 +35,7 @@ type rowGroup struct {
 	ids    [2]identities // of the group in hand, and of the next
 	keys   [ahead]count.Key
 	values [ahead]ledger.Value
+	last   judgement
 	hashed []byte   // bytes of the id that is being hashed
 	subs   []uint32 // number of the value of sub1 by entry of the block's dictionary, plus one; 0 is not looked up yet
 	touch  uint64   // keeps touching from being optimised away
@@ -71,6 +72,7 @@ func (s *State) foldEvents(seq uint64, h *journal.Header, body []byte) error {
 func (s *State) foldBlock(seq uint64, received int64, verdicts []byte) []byte {
 	b, g := &s.block, &s.group
 	g.subs = append(g.subs[:0], make([]uint32, len(b.S[event.StrSubs].Dict))...)
+	g.last.known = false
 	look := !s.opt.NoDuplicates
 	if look {
 		s.identify(0, min(ahead, b.N), &g.ids[0])
@@ -81,6 +83,7 @@ func (s *State) foldBlock(seq uint64, received int64, verdicts []byte) []byte {
 		if look && end < next {
 			s.identify(end, next, &g.ids[1-turn])
 		}
+		count.PackRows(g.keys[:end-at], b, at)
 		for i := at; i < end; i++ {
 			verdicts = append(verdicts, byte(s.foldRow(seq, uint32(len(verdicts)), i, i-at, received, &g.ids[turn])))
 		}
@@ -132,46 +135,72 @@ func (s *State) touchNext(n int, ids *identities) {
 	}
 }
 
+// judgement is what is found out about a row from its numbers alone. Rows with the same numbers share it, and most rows of
+// a batch have them.
+type judgement struct {
+	known                bool // it is of a row of this block
+	at, n, amount, flags uint64
+	class                event.Class
+	value                ledger.Value
+	bucket, quarter      int32
+}
+
+// judge finds out about row i, unless the last row was like it.
+func (s *State) judge(i int, received int64) *judgement {
+	u, j := &s.block.U, &s.group.last
+	at, n, amount, flags := u[event.ColTime][i], u[event.ColN][i], u[event.ColAmount][i], u[event.ColFlags][i]
+	if j.known && j.at == at && j.n == n && j.amount == amount && j.flags == flags {
+		return j
+	}
+	*j = judgement{known: true, at: at, n: n, amount: amount, flags: flags, class: event.Undecided}
+	j.value = ledger.Value{N: s.block.MicrosAt(event.ColN, i), Amount: s.block.MicrosAt(event.ColAmount, i), Events: 1}
+	if believable(int64(at), j.value.N, j.value.Amount) {
+		j.class = s.rules.Class(event.Flags(flags), int64(at), s.pos.LogTime, s.block.Space)
+	}
+	j.bucket, j.quarter = minutes(s.block.Space, int64(at), received)
+	return j
+}
+
+// minutes returns the bucket of an event and the quarter of an hour in which it happened.
+func minutes(space event.Space, at, received int64) (bucket, quarter int32) {
+	if minute := at / minuteMillis; space == event.Imported {
+		bucket = int32(minute)
+	} else {
+		bucket = int32(received / minuteMillis)
+	}
+	return bucket, int32(at / minuteMillis / count.Quarter * count.Quarter)
+}
+
 // foldRow judges row i of the block, which is row number row of its batch and row n of its group, and puts what it adds
 // into the group.
 func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64, ids *identities) event.Class {
 	b, g := &s.block, &s.group
-	u := &b.U
-	id := event.MintedID{Hi: u[event.ColIDHi][i], Lo: u[event.ColIDLo][i]}
-	typ := event.Type(u[event.ColType][i])
-	v := ledger.Value{N: b.MicrosAt(event.ColN, i), Amount: b.MicrosAt(event.ColAmount, i), Events: 1}
-	at := int64(u[event.ColTime][i])
-	var class event.Class
+	j := s.judge(i, received)
+	id := event.MintedID{Hi: b.U[event.ColIDHi][i], Lo: b.U[event.ColIDLo][i]}
+	typ := event.Type(b.U[event.ColType][i])
+	class := j.class
 	switch {
-	case !believable(at, v.N, v.Amount):
-		class = event.Undecided
+	case class == event.Undecided:
 	case b.Space == event.Minted && s.stamp-id.UnixMilli() > s.mintedLife():
 		class = event.Expired // it waited so long that nobody can say any more whether its id was used
 	case !s.opt.NoDuplicates && s.seen(ids, n, typ, id):
 		class = event.Duplicate
 	case b.Space == event.Minted && id.UnixMilli() < s.forgotten():
 		class = event.Expired // the same, though only log time is so far ahead: the clock has gone back since
-	default:
-		class = s.rules.Class(event.Flags(u[event.ColFlags][i]), at, s.pos.LogTime, b.Space)
 	}
 	if s.recorded != nil && int(row) < len(s.recorded) {
 		class = event.Class(s.recorded[row])
 	}
-	if class == event.Undecided {
-		v.N, v.Amount, at = 0, 0, received
+	v, at, bucket, quarter := &j.value, int64(j.at), j.bucket, j.quarter
+	if class == event.Undecided { // held, and counted as an event that was received, but for nothing
+		v, at = &ledger.Value{Events: 1}, received
+		bucket, quarter = minutes(b.Space, at, received)
 	}
 	if class == event.Valid && !s.opt.NoDuplicates {
 		s.claim(ids, n, typ, id)
 	}
-	bucket := received / minuteMillis
-	if b.Space == event.Imported {
-		bucket = at / minuteMillis
-	}
-	g.values[n] = v
-	g.keys[n] = count.Pack(int32(bucket), event.CampaignID(u[event.ColCampaign][i]), event.BannerID(u[event.ColBanner][i]),
-		event.AffiliateID(u[event.ColAffiliate][i]), event.PriceID(u[event.ColRevenue][i]), event.PriceID(u[event.ColPayout][i]),
-		event.TenantID(u[event.ColTenant][i]), typ, event.GoalID(u[event.ColGoal][i]), class, event.Device(u[event.ColDevice][i]),
-		int32(at/minuteMillis/count.Quarter*count.Quarter), s.sub(i), event.Country(u[event.ColCountry][i]))
+	g.values[n] = *v
+	g.keys[n].Complete(bucket, quarter, s.sub(i), class)
 	if s.counting && (typ == event.Click || typ == event.Conversion) {
 		b.Row(i, &s.row)
 		s.row.N, s.row.Amount, s.row.Time = v.N, v.Amount, at
