@@ -68,7 +68,7 @@ func (j *Journal) config(name, id string) *server.StreamConfig {
 func (j *Journal) openStream(ctx context.Context, name string) (_ *Stream, err error) {
 	s := &Stream{
 		j: j, name: name, subject: subjectOf(name), changed: make(chan struct{}),
-		reads: j.metrics.reads.WithLabelValues(name), retries: j.metrics.retries.WithLabelValues(name),
+		reads: j.metrics.reads.WithLabelValues(name),
 	}
 	defer func() {
 		if err != nil {
@@ -90,6 +90,9 @@ func (j *Journal) openStream(ctx context.Context, name string) (_ *Stream, err e
 		return nil, err
 	}
 	if s.store, err = storeOf(j.srv, name); err != nil {
+		return nil, err
+	}
+	if s.stored, err = findLayout(); err != nil {
 		return nil, err
 	}
 	s.id = info.Config.Metadata[metaID]

@@ -1,9 +1,9 @@
 // Package jet is the journal on JetStream: a nats-server inside this process, with no port open, that writes and syncs
 // every message before it answers. It is the only package that knows NATS.
 //
-// The server and the client library own their goroutines; jet starts one per stream, which waits for the disk, and a
-// short-lived one in Close. A stream's appends go into the engine's store, its reads and the rest over a connection of its
-// own. jet never deletes by itself, never skips, and after a write error acknowledges nothing
+// The server and the client library own their goroutines; jet starts one per stream, which waits for the disk, short-lived
+// ones that read, and one in Close. A stream's appends and reads go to the engine's store, everything else over a connection
+// of its own. jet never deletes by itself, never skips, and after a write error acknowledges nothing
 // until it is opened again.
 package jet
 

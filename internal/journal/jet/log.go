@@ -46,9 +46,8 @@ var _ server.Logger = (*serverLog)(nil)
 
 // metrics of the engine. They work unregistered too.
 type metrics struct {
-	lines   *prometheus.CounterVec // of the server's log, by level
-	reads   *prometheus.CounterVec // messages read, by stream
-	retries *prometheus.CounterVec // read requests without an answer, by stream
+	lines *prometheus.CounterVec // of the server's log, by level
+	reads *prometheus.CounterVec // messages read, by stream
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -56,14 +55,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "milliard_jet_" + name, Help: help}, []string{label})
 	}
 	m := &metrics{
-		lines:   counter("log_lines_total", "Warnings and errors of the embedded nats-server.", "level"),
-		reads:   counter("read_messages_total", "Messages read back.", "stream"),
-		retries: counter("read_retries_total", "Read requests that had no answer in time.", "stream"),
+		lines: counter("log_lines_total", "Warnings and errors of the embedded nats-server.", "level"),
+		reads: counter("read_messages_total", "Messages read back.", "stream"),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.lines, m.reads, m.retries} {
+	for _, c := range []prometheus.Collector{m.lines, m.reads} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -24,10 +22,10 @@ type Stream struct {
 	subject string
 	id      string
 	reads   prometheus.Counter
-	retries prometheus.Counter
 
-	get   *nats.Conn
-	store server.StreamStore
+	get    *nats.Conn
+	store  server.StreamStore
+	stored layout
 
 	last atomic.Uint64 // the last sequence known to be durable
 
@@ -121,47 +119,24 @@ func (s *Stream) grown() <-chan struct{} {
 
 // Get returns one message.
 func (s *Stream) Get(ctx context.Context, seq uint64) (journal.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	m, err := s.get.RequestWithContext(ctx, fmt.Sprintf(server.JSDirectMsgGetT, s.name), getRequest(seq, 0))
-	if err != nil {
-		if s.isClosed() {
-			err = journal.ErrStopped
-		}
-		return journal.Message{}, fmt.Errorf("message %d of %s: %w", seq, s.name, err)
+	in := make(chan fetched, 2)
+	go s.fetch(in, seq, 1)
+	var f fetched
+	select {
+	case f = <-in:
+	case <-ctx.Done():
+		f.err = ctx.Err()
 	}
-	if status := m.Header.Get("Status"); status != "" {
-		return journal.Message{}, fmt.Errorf("message %d of %s: %w: status %s", seq, s.name, journal.ErrGap, status)
+	switch {
+	case f.end: // it did not even begin
+		f.err = journal.ErrStopped
+	case f.err == nil && f.msg.Seq != seq:
+		f.err = fmt.Errorf("%w: got %d", journal.ErrGap, f.msg.Seq)
 	}
-	msg, err := messageOf(m)
-	if err != nil || msg.Seq != seq {
-		return journal.Message{}, fmt.Errorf("message %d of %s: %w: got %d: %w", seq, s.name, journal.ErrGap, msg.Seq, err)
+	if f.err != nil {
+		return journal.Message{}, fmt.Errorf("message %d of %s: %w", seq, s.name, f.err)
 	}
-	return msg, nil
-}
-
-// getRequest is a direct get of one message, or of n messages from seq on.
-func getRequest(seq uint64, n int) []byte {
-	b := append(make([]byte, 0, 48), `{"seq":`...)
-	b = strconv.AppendUint(b, seq, 10)
-	if n > 0 {
-		b = append(b, `,"batch":`...)
-		b = strconv.AppendInt(b, int64(n), 10)
-	}
-	return append(b, '}')
-}
-
-// messageOf reads a message from the answer to a direct get. The client library has made its data for us alone.
-func messageOf(m *nats.Msg) (journal.Message, error) {
-	seq, err := strconv.ParseUint(m.Header.Get(server.JSSequence), 10, 64)
-	if err != nil {
-		return journal.Message{}, err
-	}
-	at, err := time.Parse(time.RFC3339Nano, m.Header.Get(server.JSTimeStamp))
-	if err != nil {
-		return journal.Message{}, err
-	}
-	return journal.Message{Seq: seq, Stamp: at.UnixNano(), Data: m.Data}, nil
+	return f.msg, nil
 }
 
 // State asks the engine.
