@@ -22,6 +22,7 @@ type setup struct {
 	noDedupe bool
 	noGrid   bool
 	profile  bool
+	alone    bool // nobody reads beside the load
 	flags    []string
 	data     string // an existing data directory; empty: a new one
 }
