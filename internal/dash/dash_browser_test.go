@@ -39,7 +39,7 @@ func serve(t *testing.T, fake *dashtest.Fake) string {
 		Registry: prometheus.NewRegistry(), Stages: busyStages(), Version: "test", Mode: "demo",
 		Ready: func() ops.Ready {
 			return ops.Ready{
-				Doors: []ops.Check{ops.Pass("journal")}, Grid: []ops.Check{ops.Fail("lane 1", "catching up, 412 batches behind")},
+				Doors: []ops.Check{ops.Pass("journal")}, Grid: []ops.Check{ops.Fail("lane 1", "catching up, 412 batches behind", "")},
 				LastDurable: time.Now().Add(-80 * time.Millisecond), LastFlush: time.Now().Add(-700 * time.Millisecond),
 				Window: ops.DuplicateWindow{Configured: 26 * time.Hour, Covered: 26 * time.Hour, Ids: 1_234_567, Limit: 64_000_000},
 			}
@@ -242,8 +242,31 @@ func TestPagesFitAPhone(t *testing.T) {
 			t.Errorf("%s is %d px wide on a phone of 390", path, width)
 		}
 	}
+	b.Do(t, "open the dashboard", chromedp.Navigate(base+"/"))
+	b.WaitFor(t, `document.querySelector('#explore tbody tr') !== null`)
+	hidden := dashtest.Eval[string](t, b, `[...document.querySelectorAll('.segments button')].filter((e) => {
+		const box = e.getBoundingClientRect(), around = e.parentElement.getBoundingClientRect();
+		return box.left < around.left || box.right > around.right;
+	}).map((e) => e.textContent).join(', ')`)
+	if hidden != "" {
+		t.Errorf("buttons that a phone cuts off: %s", hidden)
+	}
 	if troubles := b.Troubles(); len(troubles) > 0 {
 		t.Errorf("the pages complain: %v", troubles)
+	}
+}
+
+// A single bucket was drawn on an axis of three years.
+func TestAChartSpansItsWholeRange(t *testing.T) {
+	fake := dashtest.NewFake()
+	fake.Add(oneCell(event.Click, event.Valid, "one"))
+	base := serve(t, fake)
+	b := dashtest.Open(t, 1280, 900)
+	for path, buckets := range map[string]string{
+		"/?chart=range&range=24h": "9[67] quarters of an hour", "/?chart=range&range=30d": "3[01] days", "/?chart=range&range=all": "1 months",
+	} {
+		b.Do(t, "open "+path, chromedp.Navigate(base+path))
+		b.WaitFor(t, fmt.Sprintf(`/, %s: last 1,/.test(document.querySelector('.chart-plot')?.getAttribute('aria-label'))`, buckets))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/big"
 	"strings"
 	"time"
 	"unicode"
@@ -161,7 +162,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 		t.Right[i] = isMetric && c != "currency"
 	}
 	for _, row := range r.Rows {
-		t.Rows = append(t.Rows, cellTexts(row.Values))
+		t.Rows = append(t.Rows, cellTexts(r.Columns, row.Values))
 	}
 	totals := r.CurrencyTotals
 	if len(totals) == 0 {
@@ -171,7 +172,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 		rec := make([]string, len(r.Columns))
 		for i, c := range r.Columns {
 			if v, ok := row.Get(c); ok {
-				rec[i] = cellTexts([]Value{v})[0]
+				rec[i] = cellText(c, v)
 			}
 		}
 		if !t.Right[0] && len(r.Columns) > len(row.Values) {
@@ -189,15 +190,35 @@ func (r *Result) WriteTable(w io.Writer) error {
 	return nil
 }
 
-func cellTexts(vals []Value) []string {
+func cellTexts(columns []string, vals []Value) []string {
 	out := make([]string, len(vals))
 	for i, v := range vals {
-		out[i] = v.Text
-		if v.Kind == null {
-			out[i] = "–"
-		}
+		out[i] = cellText(columns[i], v)
 	}
 	return out
+}
+
+// cellText is a value as a person reads it: ratios in percent. In JSON and CSV they stay ratios.
+func cellText(column string, v Value) string {
+	switch {
+	case v.Kind == null:
+		return "–"
+	case column == "CTR" || column == "CR":
+		return percent(v.Text)
+	}
+	return v.Text
+}
+
+// percent writes a ratio in percent with two decimals, rounded half to even.
+func percent(ratio string) string {
+	x, ok := new(big.Rat).SetString(ratio)
+	if !ok {
+		return ratio
+	}
+	x.Mul(x, big.NewRat(100*100, 1))
+	n := divHalfEven(x.Num(), x.Denom())
+	text := decimal(n.Mul(n, big.NewInt(10_000)), 2) // hundredths as millionths
+	return text + "%"
 }
 
 func (r *Result) footnote() string {

@@ -85,12 +85,13 @@ export class Charts {
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: many, size: 7 }, sync: { key: this.sync.key } },
       scales: {
-        x: { range: (_, min, max) => [min - view.step * 0.6, max + view.step * 0.6] },
+        // Not from the smallest to the largest that uPlot has found: of a single bucket it makes years.
+        x: { range: () => [this.view.times[0] - view.step * 0.6, this.view.times.at(-1) + view.step * 0.6] },
         y: { range: (_, min, max) => [Math.min(0, min), max > 0 ? max * 1.08 : min < 0 ? 0 : 1] },
       },
       axes: [
         { ...axis, show: plot.last, size: 24, space: 64, grid: { show: false }, values: timeValues(view) },
-        { ...axis, size: 52, gap: 6, space: 30, incrs: plot.spec.whole ? wholeSteps : undefined, values: (_, splits) => splits.map((v) => plot.spec.axis(v)) },
+        { ...axis, size: 52, gap: 6, space: 22, incrs: plot.spec.whole ? wholeSteps : undefined, values: (_, splits) => splits.map((v) => plot.spec.axis(v)) },
       ],
       series: [{}, series],
       hooks: { setCursor: [() => this.read(plot)] },

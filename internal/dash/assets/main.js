@@ -224,7 +224,7 @@ function drawLive(message) {
 }
 
 function drawRange(report, grain) {
-  const view = rangeView(report, grain, zone());
+  const view = rangeView(report, grain, zone(), state.range !== 'all');
   if (!view) charts.clear(empty('Nothing was counted here', 'Choose a longer range, or remove a filter.'));
   else charts.show(view);
   setText(byId('chart-note'), view && view.cut ? 'The range is too long to be drawn this finely; its beginning is shown.' : '');

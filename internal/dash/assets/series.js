@@ -1,6 +1,6 @@
 // From answers to what the charts draw.
 
-import { count, grains, money, short, timeLabel } from './format.js';
+import { count, dateIn, grains, money, short, timeLabel } from './format.js';
 
 const spec = (key, title, height, format = count) => ({ key, title, height, format, color: `--${key === 'profit' ? 'other' : key}`, axis: short, whole: format === count });
 
@@ -23,8 +23,9 @@ export function liveView(live, message, zone) {
 
 const maxPoints = 20000;
 
-// rangeView is a report split by time, with the holes filled with zeros; null when there is nothing in it.
-export function rangeView(report, grain, zone) {
+// rangeView is a report split by time, with the holes filled with zeros; null when there is nothing in it. whole says that
+// the axis is of the whole range up to now, not only of where something was counted.
+export function rangeView(report, grain, zone, whole) {
   const rows = report.rows || [];
   if (!rows.length || !grains.includes(grain)) return null;
   const dates = ['day', 'week', 'month'].includes(grain);
@@ -41,7 +42,8 @@ export function rangeView(report, grain, zone) {
     byTime.set(ts, sum);
   }
   const seen = [...byTime.keys()].sort((a, b) => a - b);
-  const times = fillTimes(seen, grain);
+  const ends = whole && report.from && report.to ? endsOf(report, dates, zone) : [seen[0], seen.at(-1)];
+  const times = fillTimes(seen, grain, ...ends);
   const column = (key) => times.map((ts) => (byTime.get(ts) || {})[key] || 0);
   const series = Object.fromEntries(['impressions', 'clicks', 'conversions', 'n', 'revenue', 'profit'].map((k) => [k, column(k)]));
   const any = (key) => series[key].some((v) => v !== 0);
@@ -65,21 +67,32 @@ const fixed = (v) => (Number.isFinite(v) ? v.toFixed(2) : '0');
 
 const stepOf = (grain) => ({ minute: 60, '15min': 900, hour: 3600, day: 86400, week: 604800, month: 2629800 })[grain];
 
-// fillTimes makes every bucket between the first and the last, which may have had no event.
-function fillTimes(seen, grain) {
+// endsOf are the first and the last moment of a report's range in the numbers of its buckets; what is still to come has none.
+function endsOf(report, dates, zone) {
+  const from = new Date(report.from);
+  const until = new Date(Math.max(Date.parse(report.from), Math.min(Date.parse(report.to) - 1, Date.now())));
+  return [from, until].map((d) => Date.parse(dates ? dateIn(d, zone) : d.toISOString()) / 1000);
+}
+
+// next is the bucket so many buckets after one.
+function next(ts, grain, by) {
+  if (grain !== 'month') return ts + by * stepOf(grain);
+  const d = new Date(ts * 1000);
+  return Date.UTC(d.getUTCFullYear(), d.getUTCMonth() + by, 1) / 1000;
+}
+
+// fillTimes makes every bucket from one time to another, which may have had no event.
+function fillTimes(seen, grain, from, until) {
+  let first = seen[0];
+  for (let n = 0; n < maxPoints && next(first, grain, -1) >= from; n++) first = next(first, grain, -1);
   const times = [];
-  const last = seen.at(-1);
+  const last = Math.max(until, seen.at(-1));
   const known = new Set(seen);
-  for (let ts = seen[0]; ts <= last && times.length < maxPoints;) {
+  for (let ts = first; ts <= last && times.length < maxPoints; ts = next(ts, grain, 1)) {
     times.push(ts);
     known.delete(ts);
-    if (grain === 'month') {
-      const d = new Date(ts * 1000);
-      ts = Date.UTC(d.getUTCFullYear(), d.getUTCMonth() + 1, 1) / 1000;
-    } else ts += stepOf(grain);
   }
   // Hours of a zone whose offset changes by half an hour do not lie on the first one's steps.
   for (const ts of known) if (ts <= times.at(-1)) times.push(ts);
   return times.sort((a, b) => a - b);
 }
-

@@ -23,7 +23,8 @@ function tile(title, value, more, kind) {
 
 function ready(status) {
   const r = status.ready;
-  const part = (title, p) => tile(title, p.ready ? 'ready' : 'not ready', p.ready ? 'all checks hold' : p.reasons.join('; '), p.ready ? 'good' : 'bad');
+  const part = (title, p) => tile(title, p.ready ? 'ready' : 'not ready', p.ready ? (p.warnings || ['all checks hold']).join('; ') : p.reasons.join('; '),
+    p.ready ? 'good' : 'bad');
   const w = r.duplicate_window;
   const hours = (s) => `${(s / 3600).toFixed(s < 36000 ? 1 : 0)} h`;
   fill(byId('ready'), part('Doors', r.doors), part('Grid', r.grid),
