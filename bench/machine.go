@@ -95,10 +95,11 @@ func busy() (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / clockTick, nil
 }
 
-// others measures how many cores are busy while nothing of ours runs. The load average is too slow for that: it still
-// holds our own last run.
+// others measures how many cores are busy with what is not ours. The load average is too slow for that: it still holds
+// our own last run. A server of ours may still be at work, as it flushes, and readers run beside a load: what this program
+// and its children use does not count.
 func others(ctx context.Context, window time.Duration) (float64, error) {
-	own, err := cpuOf(os.Getpid())
+	own, err := family(os.Getpid())
 	if err != nil {
 		return 0, err
 	}
@@ -116,33 +117,76 @@ func others(ctx context.Context, window time.Duration) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ownAfter, err := cpuOf(os.Getpid())
+	ownAfter, err := family(os.Getpid())
 	if err != nil {
 		return 0, err
 	}
 	return max(0, (after-before-(ownAfter-own)).Seconds()/time.Since(start).Seconds()), nil
 }
 
-// cpuOf returns the user and system time that a process has used.
-func cpuOf(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// family returns the CPU time of a process, of all that descend from it, and of those of them that have ended: their
+// parents have it as their children's.
+func family(pid int) (time.Duration, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return 0, err
 	}
-	_, rest, ok := strings.Cut(string(text), ") ") // the name may hold blanks
-	words := strings.Fields(rest)
-	if !ok || len(words) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %.60q", pid, text)
-	}
-	var ticks int64
-	for _, w := range words[11:13] {
-		n, err := strconv.ParseInt(w, 10, 64)
+	all := map[int]procStat{}
+	for _, path := range stats {
+		n, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		if err != nil {
-			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+			continue
 		}
-		ticks += n
+		if s, err := statOf(n); err == nil { // processes end while one looks
+			all[n] = s
+		}
 	}
-	return time.Duration(ticks) * time.Second / clockTick, nil
+	if _, ok := all[pid]; !ok {
+		return 0, fmt.Errorf("/proc/%d/stat cannot be read", pid)
+	}
+	var total time.Duration
+	for n, s := range all {
+		for at := n; at > 1; at = all[at].parent {
+			if at == pid {
+				total += s.own + s.ended
+				break
+			}
+		}
+	}
+	return total, nil
+}
+
+// procStat is what /proc says of a process.
+type procStat struct {
+	parent int
+	own    time.Duration // its own CPU time
+	ended  time.Duration // that of its children that have ended
+}
+
+func statOf(pid int) (procStat, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return procStat{}, err
+	}
+	rest := text[bytes.LastIndexByte(text, ')')+1:] // the name may hold anything
+	var words [15]int64                             // from the state on, which is no number
+	fields := bytes.Fields(rest)
+	if len(fields) < len(words) {
+		return procStat{}, fmt.Errorf("/proc/%d/stat: %.60q", pid, text)
+	}
+	for i := 1; i < len(words); i++ {
+		if words[i], err = strconv.ParseInt(string(fields[i]), 10, 64); err != nil {
+			return procStat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+	}
+	ticks := func(n int64) time.Duration { return time.Duration(n) * time.Second / clockTick }
+	return procStat{parent: int(words[1]), own: ticks(words[11] + words[12]), ended: ticks(words[13] + words[14])}, nil
+}
+
+// cpuOf returns the user and system time that a process has used.
+func cpuOf(pid int) (time.Duration, error) {
+	s, err := statOf(pid)
+	return s.own, err
 }
 
 // memoryOf returns a process's resident memory in bytes, now and at its highest.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"milliard/internal/server"
@@ -48,18 +51,20 @@ func rowP2(ctx context.Context, h *harness) error {
 		for k, v := range srv.bytesPerEvent(x.Events) {
 			disk.put(k, v)
 		}
-		before := srv.cpu()
-		line, seconds, err := h.verify(ctx, srv)
+		cpu := srv.cpu()
+		if err := srv.stop(); err != nil {
+			return err
+		}
+		v, err := h.verify(ctx, srv)
 		if err != nil {
 			return err
 		}
-		took.put("verify", line)
-		h.say("  %s", line)
-		check.ours = []float64{seconds}
-		check.put("cpu_ns_per_event", float64((srv.cpu()-before).Nanoseconds())/float64(x.Events))
-		_, after := memoryOf(srv.pid())
-		check.put("memory_peak_gib", float64(after)/(1<<30))
-		return errors.Join(h.record(took), h.record(check), h.record(rss), h.record(disk), h.recordGrowth(w, srv.cpu()))
+		took.put("verify", v.line)
+		h.say("  %s", v.line)
+		check.ours = []float64{v.took.Seconds()}
+		check.put("cpu_ns_per_event", float64(v.cpu.Nanoseconds())/float64(x.Events))
+		check.put("memory_peak_gib", float64(v.peak)/(1<<30))
+		return errors.Join(h.record(took), h.record(check), h.record(rss), h.record(disk), h.recordGrowth(w, cpu))
 	})
 	if err != nil || !h.opt.parts {
 		return err
@@ -97,24 +102,38 @@ func (h *harness) p2Parts(ctx context.Context, l load) error {
 	return h.record(s)
 }
 
-// verify runs the product's own check of log against counters, if the binary has it, and returns its last line and how
-// long it took.
-func (h *harness) verify(ctx context.Context, srv *subject) (line string, seconds float64, err error) {
-	help, err := exec.CommandContext(ctx, h.binary, "--help").Output()
+// verified is what the product's own check said, and what it cost.
+type verified struct {
+	line string // its last one
+	took time.Duration
+	cpu  time.Duration
+	peak int64 // bytes
+}
+
+// verify runs the product's own check of log against counters on the directory of a stopped server.
+func (h *harness) verify(ctx context.Context, srv *subject) (*verified, error) {
+	scratch, err := h.dir("scratch")
 	if err != nil {
-		return "", 0, err
+		return nil, err
 	}
-	if !strings.Contains(string(help), "\n  verify") {
-		return "this binary has no command verify; totals were compared through SQL", 0, nil
-	}
+	defer h.drop(scratch)
 	began := time.Now()
-	out, err := output(ctx, h.binary, "verify", "--admin", srv.base)
+	var out, errs bytes.Buffer
+	//nolint:gosec // the arguments are ours
+	cmd := exec.CommandContext(ctx, h.binary, "verify", "--data", srv.dir, "--scratch", scratch, "--quiet")
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	v := &verified{took: time.Since(began)}
+	v.line = fmt.Sprintf("%s (%.0f s)", lines[len(lines)-1], v.took.Seconds())
 	if err != nil {
-		return "", 0, err
+		return nil, fmt.Errorf("verify: %w: %s: %.600s", err, v.line, bytes.TrimSpace(errs.Bytes()))
 	}
-	seconds = time.Since(began).Seconds()
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	return fmt.Sprintf("%s (%.0f s)", lines[len(lines)-1], seconds), seconds, nil
+	v.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		v.peak = usage.Maxrss << 10
+	}
+	return v, nil
 }
 
 // watched is what a long run looked like while it went on.
@@ -129,13 +148,14 @@ type point struct {
 	cpu    time.Duration
 }
 
-// watch samples a run once a second. The returned function ends it.
+// watch samples a run once a second, and more often in its first seconds. The returned function ends it.
 func (h *harness) watch(ctx context.Context, srv *subject) func() watched {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan watched, 1)
 	go func() {
-		var w watched
-		tick := time.NewTicker(time.Second)
+		w := watched{points: []point{{0, srv.cpu()}}}
+		const often, early = 100 * time.Millisecond, 100
+		tick := time.NewTicker(often)
 		defer tick.Stop()
 		for n := 0; ; n++ {
 			select {
@@ -144,10 +164,13 @@ func (h *harness) watch(ctx context.Context, srv *subject) func() watched {
 				return
 			case <-tick.C:
 			}
+			if n == early {
+				tick.Reset(time.Second)
+			}
 			if events, err := srv.taken(ctx); err == nil {
 				w.points = append(w.points, point{events, srv.cpu()})
 			}
-			if n%5 == 0 {
+			if n > early && n%5 == 0 {
 				w.disk = max(w.disk, diskOf(srv.dir))
 			}
 		}
@@ -178,23 +201,43 @@ func (s *subject) taken(ctx context.Context) (int64, error) {
 	return int64(total), nil
 }
 
-// recordGrowth is the other half of P10: what an event cost in each tenth of the run, beside the first.
+// recordGrowth is the other half of P10: what an event cost in each tenth of the run, and up to each power of ten.
 func (h *harness) recordGrowth(w watched, end time.Duration) error {
-	if len(w.points) < 2 {
-		return nil // too short to be cut into parts
-	}
 	s := &series{name: "P10 CPU of the server per event, by tenths of P2", unit: "ns/event", less: true, once: true, goal: "±10 %", floor: "±30 %"}
-	last := w.points[0]
-	for _, p := range w.points[1:] {
-		if p.events-last.events >= h.opt.billion/10 {
-			s.ours = append(s.ours, float64((p.cpu-last.cpu).Nanoseconds())/float64(p.events-last.events))
-			last = p
+	begin := w.points[0]
+	for from := begin; ; {
+		to, ok := w.after(from.events + h.opt.billion/10)
+		if !ok {
+			break
 		}
+		s.ours = append(s.ours, from.cost(to))
+		from = to
 	}
 	if len(s.ours) == 0 {
-		return nil
+		return nil // too short to be cut into parts
 	}
 	s.put("by_tenths", s.ours)
-	s.put("whole", float64(end.Nanoseconds())/float64(h.opt.billion))
+	decades := map[string]float64{}
+	for n := int64(1_000_000); n < h.opt.billion; n *= 10 {
+		if to, ok := w.after(n); ok {
+			decades[fmt.Sprintf("until %.0e", float64(n))] = begin.cost(to)
+		}
+	}
+	s.put("by_decades", decades)
+	s.put("whole", float64((end-begin.cpu).Nanoseconds())/float64(h.opt.billion))
 	return h.record(s)
+}
+
+// after returns the first point at which so many events had been taken.
+func (w *watched) after(events int64) (point, bool) {
+	i := slices.IndexFunc(w.points, func(p point) bool { return p.events >= events })
+	if i < 0 {
+		return point{}, false
+	}
+	return w.points[i], true
+}
+
+// cost is the CPU time per event, in nanoseconds, between two points.
+func (p point) cost(to point) float64 {
+	return float64((to.cpu - p.cpu).Nanoseconds()) / float64(to.events-p.events)
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestWhatWeStartedIsNotOthers: what children and their children use is ours, while they live and after they have ended, and
+// what somebody else uses is not.
+func TestWhatWeStartedIsNotOthers(t *testing.T) {
+	used := func(pid int) time.Duration {
+		t.Helper()
+		d, err := family(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	deadline := time.Now().Add(time.Minute)
+	before := used(os.Getpid())
+	// A child whose own child computes until it has counted far enough.
+	burn := "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done"
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "sh -c '"+burn+"'; read wait")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	other := exec.CommandContext(t.Context(), "sh", "-c", "read wait") // has no time and no children
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const enough = 200 * time.Millisecond
+	for used(cmd.Process.Pid) < enough {
+		if time.Now().After(deadline) {
+			t.Fatal("the child's child gets no processor")
+		}
+	}
+	if got := used(os.Getpid()) - before; got < enough {
+		t.Errorf("while it lives %s of it are ours", got)
+	}
+	if got := used(other.Process.Pid); got >= enough {
+		t.Errorf("a sister has %s", got)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // read fails at the end of its input
+	if got := used(os.Getpid()) - before; got < enough {
+		t.Errorf("after its end %s of it are ours", got)
+	}
+	_ = other.Wait()
+	if _, err := family(1 << 30); err == nil {
+		t.Error("a process that is not there has a family")
+	}
+	stat, err := statOf(os.Getpid())
+	if err != nil || stat.parent != syscall.Getppid() {
+		t.Errorf("%+v, %v", stat, err)
+	}
+}
