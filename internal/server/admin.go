@@ -59,6 +59,9 @@ func (s *Server) compact(ctx context.Context) {
 	}
 }
 
+// adminBodies is what bodies of the admin side may hold together: the largest catalog twice.
+const adminBodies = 2 * catalog.MaxDocument
+
 // startAdmin opens the admin listener and registers every route of that side.
 func (s *Server) startAdmin(ctx context.Context) error {
 	s.reports = report.New(report.Config{
@@ -88,7 +91,7 @@ func (s *Server) startAdmin(ctx context.Context) error {
 	s.adminAt = limitListener(at, adminConns)
 	policy := ops.AdminPolicy{Addr: s.adminAt.Addr().String(), Token: s.cfg.AdminToken, TLS: s.cfg.AdminCert != "", Hosts: s.cfg.AdminHosts}
 	s.admin = &http.Server{
-		Handler: policy.Guard(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute,
+		Handler: policy.Guard(api.Bodies(mux, adminBodies)), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 24 << 10,
 	}
 	s.onStop(func(ctx context.Context) error {
