@@ -95,9 +95,12 @@ func (d *Doors) serve() error {
 	return nil
 }
 
+// crowded says whether few places for connections are left.
+func (d *Doors) crowded() bool { return d.loops != nil && d.loops.Crowded() }
+
 func (d *Doors) serveHTTP(l net.Listener) {
 	d.serving.Go(func() {
-		if err := d.server.Serve(bodyListener{l}); err != nil && !d.isClosing() {
+		if err := d.server.Serve(bodyListener{Listener: l, crowded: d.crowded, idle: d.cfg.Limits.IdleTimeout}); err != nil && !d.isClosing() {
 			d.fails(err)
 		}
 	})

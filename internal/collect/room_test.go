@@ -244,6 +244,52 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 	}
 }
 
+// TestIdleConnectionsMakeRoom: who does nothing on most of the places is let go sooner than who does it on a few.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Limits.Conns, c.Limits.IdleTimeout = 16, 6*time.Second })
+	if !r.doors.looped() {
+		t.Skip("fasthttp alone does not count")
+	}
+	hot, handed := "GET /i?tk=forged HTTP/1.1\r\nHost: x\r\n\r\n", "GET /i/plain/ann HTTP/1.1\r\nHost: x\r\n\r\n"
+	ask := func(c net.Conn, text string) {
+		t.Helper()
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		if got := heard(c); !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+			t.Fatalf("%q", got)
+		}
+	}
+	var conns []net.Conn
+	for i := range 16 {
+		c := r.stall("")
+		ask(c, []string{hot, handed}[i%2])
+		conns = append(conns, c)
+	}
+	start := time.Now()
+	if got := heard(r.stall("")); !strings.HasPrefix(got, "HTTP/1.1 503 ") {
+		t.Fatalf("one more: %q", got)
+	}
+	testkit.Eventually(t, 5*time.Second, "places are free", func() bool { return r.doors.openConns() < 14 })
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("after %v", d)
+	}
+	ask(r.stall(""), hot)
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	testkit.Eventually(t, 5*time.Second, "all are closed", func() bool { return r.doors.openConns() <= 1 })
+	few := []net.Conn{r.stall(""), r.stall("")}
+	for i, c := range few {
+		ask(c, []string{hot, handed}[i])
+	}
+	pause := time.NewTimer(time.Second)
+	<-pause.C
+	for i, c := range few {
+		ask(c, []string{hot, handed}[i])
+	}
+}
+
 func BenchmarkRoom(b *testing.B) {
 	r := newRoom(1 << 30)
 	h := holder{own: account{key: [32]byte{1}}, group: account{tenant: 1}}

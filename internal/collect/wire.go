@@ -10,26 +10,34 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"milliard/internal/collect/loop"
 )
 
 // This file is about where a request ends. fasthttp takes the end of a connection for the end of a chunked body, and waits
 // for the start of a body that nobody will read.
 
 // bodyListener wraps the connections that it accepts.
-type bodyListener struct{ net.Listener }
+type bodyListener struct {
+	net.Listener
+	crowded func() bool // nil where nobody knows
+	idle    time.Duration
+}
 
 func (l bodyListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &bodyConn{Conn: c}, nil
+	return &bodyConn{Conn: c, l: &l}, nil
 }
 
 // bodyConn is a connection on which the end of the stream is an error while a body is being read. It is its own local
 // address, which is how a handler gets hold of it through whatever fasthttp has wrapped around it.
 type bodyConn struct {
 	net.Conn
+	l      *bodyListener
+	rests  atomic.Bool // a request has been answered, and the time that is set next is that for another one
 	inBody atomic.Bool
 	late   atomic.Bool // its time was over; fasthttp does not always say so
 	ended  atomic.Bool // the stream has ended within a body; fasthttp forgives that where the last line of a body is missing
@@ -47,6 +55,16 @@ func (c *bodyConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// SetReadDeadline shortens the time for which a connection may do nothing when there are few places left.
+func (c *bodyConn) SetReadDeadline(t time.Time) error {
+	if c.rests.Load() && c.rests.Swap(false) && c.l.crowded != nil && c.l.crowded() {
+		if soon := time.Now().Add(c.l.idle / loop.CrowdedPart); soon.Before(t) {
+			t = soon
+		}
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
 func (c *bodyConn) LocalAddr() net.Addr { return c }
 
 // Network makes the connection an address.
@@ -59,6 +77,13 @@ func (c *bodyConn) String() string { return c.Conn.LocalAddr().String() }
 func expectBody(ctx *fasthttp.RequestCtx, on bool) {
 	if c, ok := ctx.LocalAddr().(*bodyConn); ok {
 		c.inBody.Store(on)
+	}
+}
+
+// restAfter says that what comes next on the request's connection is another request.
+func restAfter(ctx *fasthttp.RequestCtx) {
+	if c, ok := ctx.LocalAddr().(*bodyConn); ok {
+		c.rests.Store(true)
 	}
 }
 

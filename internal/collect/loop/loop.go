@@ -51,6 +51,9 @@ const readSize = 16 << 10
 // arenaSize is what a loop reads in one round. Requests of a round stay where they were read until Flush.
 const arenaSize = 512 << 10
 
+// CrowdedPart is what part of its time a connection that does nothing has left while nearly all places are taken.
+const CrowdedPart = 12
+
 // Conn is one connection of a loop.
 type Conn struct {
 	peer  netip.Addr

@@ -225,6 +225,10 @@ func (l *Loop) tick() {
 // limits ends connections whose time is over.
 func (l *Loop) limits() {
 	cfg := &l.all.cfg
+	idle := cfg.IdleTimeout
+	if l.all.Crowded() {
+		idle /= CrowdedPart
+	}
 	for _, c := range l.conns {
 		if c == nil || c.busy {
 			continue
@@ -238,7 +242,7 @@ func (l *Loop) limits() {
 			if age > cfg.FirstTimeout {
 				l.handover(c, nil, true)
 			}
-		case age > cfg.IdleTimeout:
+		case age > idle:
 			l.drop(c)
 		}
 	}

@@ -197,6 +197,13 @@ func (s *Loops) sender(peer netip.Addr) (netip.Addr, bool) {
 	return s.cfg.Sender(peer)
 }
 
+// Crowded says whether nearly all places are taken, so that connections which do nothing should make room.
+func (s *Loops) Crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns >= s.cfg.Conns-s.cfg.Conns/8
+}
+
 // leave gives a place back.
 func (s *Loops) leave(peer netip.Addr) {
 	s.mu.Lock()

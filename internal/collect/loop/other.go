@@ -31,6 +31,9 @@ func Start(Config, []net.Listener) (*Loops, error) {
 	return nil, errors.New("no event loop on this system")
 }
 
+// Crowded is always false here.
+func (*Loops) Crowded() bool { return false }
+
 // Open returns 0.
 func (*Loops) Open() int { return 0 }
 
