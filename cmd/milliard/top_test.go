@@ -19,7 +19,7 @@ func TestTopShowsTheStages(t *testing.T) {
 	stages.New(stage.Flush, "lane-0", 1)
 	o, err := ops.New(ops.Config{
 		Registry: prometheus.NewRegistry(), Stages: &stages, Version: "v9",
-		Ready: func() ops.Ready { return ops.Ready{Grid: []ops.Check{ops.Fail("lane 0", "catching up")}} },
+		Ready: func() ops.Ready { return ops.Ready{Grid: []ops.Check{ops.Fail("lane 0", "catching up", "")}} },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"milliard/internal/event"
 	"milliard/internal/journal"
@@ -63,5 +65,41 @@ func TestAFullJournalIsSaidOnce(t *testing.T) {
 		if n := bytes.Count(log.Bytes(), []byte("journal is full")); n != 1 {
 			t.Fatalf("%d lines:\n%s", n, log.Bytes())
 		}
+	})
+}
+
+// TestALaneGoesOnWhenTheDiskHasRoomAgain: nothing is written while the disk is nearly full, so nothing can fail for good, and
+// nobody need send anything to a lane for it to find out.
+func TestALaneGoesOnWhenTheDiskHasRoomAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		low := errors.New("3 KiB are free")
+		l := newLane(t, journal.ProducerOptions{Room: func() error {
+			if full.Load() {
+				return low
+			}
+			return nil
+		}})
+		if err := l.add(t, 1).Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		full.Store(true)
+		for i := range uint64(5) {
+			if err := l.add(t, 2+i).Wait(t.Context()); !errors.Is(err, journal.ErrFull) || !errors.Is(err, low) || errors.Is(err, journal.ErrUnknown) {
+				t.Fatal(err)
+			}
+		}
+		if !l.p.Limping() || l.p.Health() != nil {
+			t.Errorf("limping %v, health %v", l.p.Limping(), l.p.Health())
+		}
+		full.Store(false)
+		time.Sleep(2 * time.Second) // of the test's own time
+		if l.p.Limping() {
+			t.Error("it does not see that there is room")
+		}
+		if err := l.add(t, 9).Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		l.stop(t)
 	})
 }

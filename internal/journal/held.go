@@ -51,6 +51,9 @@ const stuckAfter = 2 * time.Second
 func (l *Lanes) Commits() error {
 	var errs []error
 	for i, p := range l.producers {
+		if p.Health() != nil { // it takes none, and says why there
+			continue
+		}
 		if p.jammed.Load() {
 			errs = append(errs, fmt.Errorf("lane %d: %w", i, ErrFull))
 		}

@@ -28,6 +28,7 @@ type ProducerOptions struct {
 	Random           io.Reader        // names incarnations; default crypto/rand
 	LimpAfter        time.Duration    // a batch in flight for longer makes the lane limp; default 250 ms
 	Backlog          Backlog          // nil: none
+	Room             func() error     // why the disk has no room for another batch now, which is then refused; nil: not asked
 	Log              *slog.Logger
 	Metrics          *Metrics   // nil: none
 	Stages           *stage.Set // nil: the append stage is not measured
@@ -82,6 +83,7 @@ type Producer struct {
 	ticked  int64 // unix ms when the last control record that was stored was sealed
 	first   bool  // nothing has been written since the start
 	refused bool  // the last attempt found the journal full
+	cramped bool  // it was not made, because the disk has no room
 	bufs    [][]byte
 	said    fullLog
 
@@ -109,6 +111,7 @@ type frozen struct {
 	sealed  int64   // unix ms when its bytes were fixed
 	sent    time.Time
 	unknown bool // an attempt had no answer: it may be stored
+	cramped bool // no attempt was made, because the disk has no room
 }
 
 // result is what became of a frozen batch.

@@ -75,6 +75,7 @@ func (p *Producer) run(life context.Context) {
 		select {
 		case <-p.wake:
 		case <-probe.C:
+			p.roomAgain()
 		case <-idle.C:
 			c.tick = true
 		case <-ending:
@@ -123,6 +124,12 @@ func (p *Producer) resend(life context.Context, f *frozen) (uint64, error) {
 
 // try appends f once. After ErrUnknown only the same bytes may be sent.
 func (p *Producer) try(ctx context.Context, f *frozen) (uint64, error) {
+	if p.opt.Room != nil && !f.unknown { // what may be on its way already must be asked for
+		if err := p.opt.Room(); err != nil {
+			f.cramped = true
+			return 0, fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}
 	crash.Point(crash.JournalBefore)
 	seq, err := p.opt.Stream.Append(ctx, p.last, f.msg)
 	crash.Point(crash.JournalAfter)
@@ -157,7 +164,7 @@ func (p *Producer) resolve(life context.Context, r result) error {
 		if r.seq != p.last+1 {
 			r.err = fmt.Errorf("%w: appended after %d, stored as %d", ErrConflict, p.last, r.seq)
 		} else {
-			p.last, p.refused = r.seq, false
+			p.last, p.refused, p.cramped = r.seq, false, false
 			p.reached.Store(r.seq) // before anybody is told, see Settled
 			p.jammed.Store(false)
 			if f.spooled {
@@ -201,7 +208,7 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	}
 	p.said.warn(p, f)
 	p.settle(f, 0, cause)
-	p.refused = true
+	p.refused, p.cramped = true, f.cramped
 	if !f.spooled { // what the backlog holds is sent again as it is
 		if err := p.rename(); err != nil {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
@@ -220,6 +227,14 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	}
 	p.last = st.Last
 	return nil
+}
+
+// roomAgain lets a lane try again that has refused for want of disk: nobody may send anything to one that is not ready.
+func (p *Producer) roomAgain() {
+	if p.cramped && p.opt.Room() == nil {
+		p.cramped, p.refused = false, false
+		p.jammed.Store(false)
+	}
 }
 
 // isStored says whether an earlier attempt to append f was stored after all.

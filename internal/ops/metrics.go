@@ -24,7 +24,8 @@ type collector struct {
 	ops *Ops
 
 	seconds, busy, events, workers        *prometheus.Desc
-	ready, durableAge, flushAge           *prometheus.Desc
+	ready, degraded, durableAge, flushAge *prometheus.Desc
+	diskFree, diskBytes                   *prometheus.Desc
 	windowCovered, windowIds, windowEarly *prometheus.Desc
 	laneSeq, laneQueued, laneDirty        *prometheus.Desc
 	laneLag, laneHalted                   *prometheus.Desc
@@ -44,6 +45,9 @@ func newCollector(o *Ops) *collector {
 		workers: desc("stage_workers", "How many pieces of work a stage does at the same time.", "stage", "instance"),
 
 		ready:      desc("ready", "1 when the part is ready.", "part"),
+		degraded:   desc("degraded", "1 when a part is ready and something needs care.", "part"),
+		diskFree:   desc("disk_free_bytes", "Free on the data directory's volume."),
+		diskBytes:  desc("disk_bytes", "Size of the data directory's volume."),
 		durableAge: desc("last_durable_age_seconds", "Since the journal last acknowledged a batch; absent before the first."),
 		flushAge:   desc("last_flush_age_seconds", "Since the ledger last committed a flush; absent before the first."),
 
@@ -62,7 +66,7 @@ func newCollector(o *Ops) *collector {
 // Describe sends all descriptions.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.seconds, c.busy, c.events, c.workers, c.ready, c.durableAge, c.flushAge,
+		c.seconds, c.busy, c.events, c.workers, c.ready, c.degraded, c.durableAge, c.flushAge, c.diskFree, c.diskBytes,
 		c.windowCovered, c.windowIds, c.windowEarly,
 		c.laneSeq, c.laneQueued, c.laneDirty, c.laneLag, c.laneHalted,
 	} {
@@ -79,6 +83,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	r := c.ops.readyNow("all")
 	gauge(c.ready, bit(r.Doors.Ready), "doors")
 	gauge(c.ready, bit(r.Grid.Ready), "grid")
+	gauge(c.degraded, bit(len(r.Doors.Warnings) > 0), "doors")
+	gauge(c.degraded, bit(len(r.Grid.Warnings) > 0), "grid")
+	if r.Disk.Bytes > 0 {
+		gauge(c.diskFree, float64(r.Disk.Free))
+		gauge(c.diskBytes, float64(r.Disk.Bytes))
+	}
 	if r.LastDurable != nil {
 		gauge(c.durableAge, *r.LastDurable)
 	}

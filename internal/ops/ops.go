@@ -1,7 +1,8 @@
 // Package ops is what operators look at: metrics, health, readiness with reasons, the status of every stage, profiles,
 // and the rules of the admin listener. It serves the admin side only.
 //
-// Ops owns one goroutine, which ticks the stage recorders once a second. Nothing here decides anything about an event,
+// Ops owns one goroutine, which ticks the stage recorders once a second and looks now and then since when something is wrong.
+// Nothing here decides anything about an event,
 // and nothing here writes.
 package ops
 
@@ -22,7 +23,10 @@ import (
 	"milliard/internal/stage"
 )
 
-const tickInterval = time.Second
+const (
+	tickInterval = time.Second
+	lookEvery    = 5 // ticks: so old may a trouble be before its beginning is noted
+)
 
 // Config is what Ops shows. Registry and Ready are required.
 type Config struct {
@@ -41,6 +45,7 @@ type Ops struct {
 	cfg     Config
 	started time.Time
 	metrics http.Handler
+	since   onset
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // nil when not running
@@ -115,13 +120,15 @@ func (o *Ops) Start(context.Context) error {
 func (o *Ops) tick(ctx context.Context) {
 	t := time.NewTicker(tickInterval)
 	defer t.Stop()
-	o.cfg.Stages.Tick(o.cfg.Now())
-	for {
+	for i := 0; ; i++ {
+		o.cfg.Stages.Tick(o.cfg.Now())
+		if i%lookEvery == lookEvery-1 {
+			o.readyNow("all")
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			o.cfg.Stages.Tick(o.cfg.Now())
 		}
 	}
 }

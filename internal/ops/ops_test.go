@@ -47,7 +47,7 @@ func get(t *testing.T, h http.Handler, path string) *httptest.ResponseRecorder {
 func TestReadyzKeepsDoorsAndGridApart(t *testing.T) {
 	ready := &Ready{
 		Doors:       []Check{Pass("journal"), Pass("catalog")},
-		Grid:        []Check{Fail("lane 0", "catching up, 1,200 batches behind")},
+		Grid:        []Check{Fail("lane 0", "catching up, 1,200 batches behind", "")},
 		LastDurable: now.Add(-1500 * time.Millisecond),
 		Window:      DuplicateWindow{Configured: 26 * time.Hour, Covered: 20 * time.Hour, Ids: 64, Limit: 64, EarlyEnds: 2},
 	}
@@ -66,7 +66,7 @@ func TestReadyzKeepsDoorsAndGridApart(t *testing.T) {
 	if !body.Ready || !body.Doors.Ready || body.Grid.Ready {
 		t.Errorf("parts: %+v", body)
 	}
-	if len(body.Grid.Reasons) != 1 || body.Grid.Reasons[0] != "lane 0: catching up, 1,200 batches behind" {
+	if len(body.Grid.Reasons) != 1 || body.Grid.Reasons[0] != "lane 0: catching up, 1,200 batches behind, since "+now.Format(time.RFC3339) {
 		t.Errorf("reasons of the grid: %q", body.Grid.Reasons)
 	}
 	if body.LastDurable == nil || *body.LastDurable != 1.5 || body.LastFlush != nil {
@@ -75,7 +75,7 @@ func TestReadyzKeepsDoorsAndGridApart(t *testing.T) {
 	if body.Window.State != "shortened" || body.Window.EarlyEnds != 2 || body.Window.Covered != 72000 {
 		t.Errorf("window: %+v", body.Window)
 	}
-	ready.Doors[0] = Fail("journal", "stream stopped: fsync failed")
+	ready.Doors[0] = Fail("journal", "stream stopped: fsync failed", "")
 	if got := get(t, h, "/readyz").Code; got != 503 {
 		t.Errorf("with a stopped journal readyz answers %d", got)
 	}
@@ -106,7 +106,7 @@ func TestMetricsNameStagesLanesAndReadiness(t *testing.T) {
 }
 
 func TestStatusNamesTheBottleneckAndRenders(t *testing.T) {
-	_, h, set := newOps(t, &Ready{Doors: []Check{Pass("journal")}, Grid: []Check{Fail("lane 0", "halted")}})
+	_, h, set := newOps(t, &Ready{Doors: []Check{Pass("journal")}, Grid: []Check{Fail("lane 0", "halted", "")}})
 	flush := set.New(stage.Flush, "ledger", 1)
 	set.New(stage.Collect, "pixel", 2)
 	set.Tick(now.Add(-10 * time.Second))

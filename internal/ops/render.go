@@ -65,6 +65,10 @@ func (p *page) head(s *Status) {
 }
 
 func (p *page) part(name string, part readyPart) {
+	if part.Ready && len(part.Warnings) > 0 {
+		p.line(yellow, name+" ready, but "+printable(strings.Join(part.Warnings, "; ")))
+		return
+	}
 	if part.Ready {
 		p.line(green, name+" ready")
 		return

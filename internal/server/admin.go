@@ -12,7 +12,6 @@ import (
 	"milliard/internal/catalog"
 	"milliard/internal/ops"
 	"milliard/internal/report"
-	"milliard/internal/spool"
 )
 
 // startBackground starts what only keeps up: the catalog's projection into SQL and the ledger's compaction.
@@ -115,75 +114,6 @@ func (s *Server) startAdmin(ctx context.Context) error {
 		}
 	}()
 	return nil
-}
-
-// ready says whether doors and grid can do their work, and why not.
-func (s *Server) ready() ops.Ready {
-	var r ops.Ready
-	check := func(list *[]ops.Check, name string, err error) {
-		if err != nil {
-			*list = append(*list, ops.Fail(name, err.Error()))
-			return
-		}
-		*list = append(*list, ops.Pass(name))
-	}
-	check(&r.Doors, "journal", s.journal.Health())
-	check(&r.Doors, "lanes", s.lanes.Health())
-	check(&r.Doors, "commit", s.lanes.Commits())
-	check(&r.Grid, "spool", spooled(s.spool.Status()))
-	for _, st := range s.lanes.Stats() {
-		if st.LastDurable.After(r.LastDurable) {
-			r.LastDurable = st.LastDurable
-		}
-	}
-	check(&r.Grid, "log", s.scrubber.damage())
-	if err := s.ledgerHealth.get(); err != nil {
-		check(&r.Grid, "ledger", err)
-	}
-	for _, l := range s.grid.Status() {
-		name := fmt.Sprintf("lane %d", l.Lane)
-		switch {
-		case l.Halted != nil:
-			check(&r.Grid, name, l.Halted)
-		case !l.CaughtUp && l.FlushErr != nil:
-			check(&r.Grid, name, fmt.Errorf("recovering: %w", l.FlushErr))
-		case !l.CaughtUp:
-			check(&r.Grid, name, errors.New("recovering: folding up to the ledger's position"))
-		case l.FlushErr != nil:
-			check(&r.Grid, name, fmt.Errorf("ledger: %w", l.FlushErr))
-		default:
-			check(&r.Grid, name, nil)
-		}
-		if l.FlushedAt.After(r.LastFlush) {
-			r.LastFlush = l.FlushedAt
-		}
-		w := ops.DuplicateWindow{
-			Configured: s.cfg.Window, Ids: int64(l.Window.Hashes), Limit: int64(s.cfg.WindowIDs),
-			EarlyEnds: int64(l.Window.EarlyForgets), Covered: s.cfg.Window,
-		}
-		if l.Window.OldestStart > 0 {
-			w.Covered = min(w.Configured, time.Duration(l.Folded.LogTime-l.Window.OldestStart)*time.Millisecond)
-		}
-		r.Window = w
-	}
-	return r
-}
-
-// spooled says that clicks wait which are not counted yet, and whether the next ones could be taken.
-func spooled(list []spool.Status) error {
-	var errs []error
-	for _, st := range list {
-		if st.Events > 0 {
-			errs = append(errs, fmt.Errorf("lane %d: %d clicks in %d batches wait for the journal", st.Lane, st.Events, st.Batches))
-		}
-		if st.Broken != nil {
-			errs = append(errs, fmt.Errorf("lane %d: %w", st.Lane, st.Broken))
-		}
-		for _, what := range st.Damaged {
-			errs = append(errs, fmt.Errorf("lane %d: waits for a repair: %s", st.Lane, what))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // laneStatus is what the status page shows of the lanes.

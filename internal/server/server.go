@@ -30,6 +30,7 @@ import (
 	"milliard/internal/ledger/duck"
 	"milliard/internal/ops"
 	"milliard/internal/report"
+	"milliard/internal/room"
 	"milliard/internal/route"
 	"milliard/internal/spool"
 	"milliard/internal/stage"
@@ -60,6 +61,7 @@ type Server struct {
 	archive  *archive.Archive
 	grid     *grid.Grid
 	spool    *spool.Spool
+	room     *room.Watch // of the data directory's volume
 	lanes    *journal.Lanes
 	doors    *collect.Doors
 	reports  *report.Service
@@ -160,7 +162,7 @@ func (s *Server) openDir(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.dir = dir
+	s.dir, s.room = dir, room.New(dir.Path, s.cfg.DiskFloor)
 	s.onStop(func(context.Context) error { return dir.Close() })
 	s.repairs, err = upkeep.ReadRepairs(dir.Path)
 	return err
@@ -279,6 +281,7 @@ func (s *Server) startLanes(ctx context.Context) error {
 	}
 	lanes, err := journal.NewLanes(route.Router{Seed: s.dir.Install.SeedValue()}, s.streams, nil, journal.ProducerOptions{
 		MaxPendingEvents: s.cfg.QueueEvents, Now: s.cfg.Clock, Log: s.log, Metrics: metrics, Stages: &s.stages,
+		Room: s.room.Full,
 	}, s.spool.Backlogs()...)
 	if err != nil {
 		return err

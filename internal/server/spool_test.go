@@ -102,6 +102,32 @@ func TestClicksOutliveAFullJournal(t *testing.T) {
 	counted(t, cfg, promised)
 }
 
+// TestADiskThatIsNearlyFull: below the floor nothing is taken but clicks, which are promises; it is said once, and what helps.
+func TestADiskThatIsNearlyFull(t *testing.T) {
+	cfg := config(t, t.TempDir())
+	cfg.DiskFloor, cfg.LogLevel = 1<<60, "error"
+	s := start(t, cfg)
+	apply(t, s)
+	if code, head, _ := get(t, s.DoorsURL()+"/i/summer/bob"); code != http.StatusServiceUnavailable || head.Get("Retry-After") == "" {
+		t.Errorf("pixel: %d %v", code, head)
+	}
+	promised := map[string]bool{}
+	for i := range 20 {
+		eid := fmt.Sprintf("click-%d", i)
+		if promised[eid] = click(t, s, eid); !promised[eid] {
+			t.Errorf("%s is at risk", eid)
+		}
+	}
+	code, _, body := get(t, s.AdminURL()+"/readyz")
+	if n := bytes.Count(body, []byte("the disk is nearly full")); code != http.StatusServiceUnavailable || n != 2 || // in the reason and in its check
+		!bytes.Contains(body, []byte("free room on the disk; it goes on by itself")) {
+		t.Errorf("readyz: %d, said %d times: %s", code, n, body)
+	}
+	stop(t, s)
+	cfg.DiskFloor = -1
+	counted(t, cfg, promised)
+}
+
 // TestASmallJournalHeals: a journal that is full before a segment is complete, or an image due, takes no batch and so moves
 // no log time; it must make room all the same.
 func TestASmallJournalHeals(t *testing.T) {

@@ -49,6 +49,7 @@ func layers() map[string]int {
 		"internal/ledger/mem":  stores,
 		"internal/archive":     stores,
 		"internal/spool":       stores,
+		"internal/room":        stores, // asks the operating system
 		"internal/datadir":     stores,
 
 		"internal/control": core,
