@@ -23,8 +23,6 @@ type Details struct {
 	others []uint8 // of the key at the same place: dimensions counted under ledger.OtherValue, as bits
 	subs   map[string]uint32
 	names  []string
-
-	touched uint64 // keeps touching from being optimised away
 }
 
 // NewDetails returns an empty table with room for n details.
@@ -63,16 +61,31 @@ func (d *Details) AddAll(keys []Key, values []ledger.Value, budgets *Budgets) {
 	var hashes [addedTogether]uint64
 	for len(keys) > 0 {
 		n := min(len(keys), addedTogether)
-		for i := range n {
-			hashes[i] = keys[i].hash()
-		}
-		d.touched += d.table.touch(hashes[:n])
-		for i := range n {
-			if at := d.table.addHashed(&keys[i], hashes[i], values[i]); at == len(d.others) {
-				d.others = append(d.others, d.othersOf(&keys[i], budgets))
-			}
-		}
+		d.Look(keys[:n], hashes[:])
+		d.Touch(hashes[:n])
+		d.AddLooked(keys[:n], hashes[:], values, budgets)
 		keys, values = keys[n:], values[n:]
+	}
+}
+
+// Look, Touch and AddLooked are AddAll in three steps, for who has other work to do while the memory that the first two
+// ask for is on its way. Look computes the hashes of at most 64 keys.
+func (d *Details) Look(keys []Key, hashes []uint64) {
+	for i := range keys {
+		hashes[i] = keys[i].hash()
+	}
+	d.table.lookUp(hashes[:len(keys)])
+}
+
+// Touch goes on with what Look has asked for.
+func (d *Details) Touch(hashes []uint64) { d.table.touch(hashes) }
+
+// AddLooked adds the details whose hashes Look has computed.
+func (d *Details) AddLooked(keys []Key, hashes []uint64, values []ledger.Value, budgets *Budgets) {
+	for i := range keys {
+		if at := d.table.addHashed(&keys[i], hashes[i], values[i]); at == len(d.others) {
+			d.others = append(d.others, d.othersOf(&keys[i], budgets))
+		}
 	}
 }
 

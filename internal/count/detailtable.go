@@ -3,9 +3,11 @@ package count
 import (
 	"math/bits"
 	"slices"
+	"unsafe"
 
 	"milliard/internal/event"
 	"milliard/internal/ledger"
+	"milliard/internal/offheap"
 )
 
 // Key is a Detail in whole words, so that two are compared without gaps and without a call: this is the one look-up
@@ -112,22 +114,34 @@ func (t *detailTable) addHashed(k *Key, h uint64, v ledger.Value) int {
 	return len(t.rows) - 1
 }
 
-// touch reads the memory that adding keys of these hashes will need. Many such reads wait together; the sum says nothing.
-func (t *detailTable) touch(hashes []uint64) (sum uint64) {
+// lookUp asks for the memory where looking at most 64 hashes up begins, and waits for none of it.
+func (t *detailTable) lookUp(hashes []uint64) {
 	if len(t.rows) == 0 {
-		return 0
+		return
 	}
+	var lines [addedTogether]uintptr
 	mask := uint64(len(t.index) - 1)
-	for _, h := range hashes {
-		sum += t.index[h&mask]
+	for i, h := range hashes {
+		lines[i] = uintptr(unsafe.Pointer(&t.index[h&mask]))
 	}
+	offheap.Prefetch(lines[:len(hashes)])
+}
+
+// touch reads that and asks for the rows that it names: a row may lie on two lines.
+func (t *detailTable) touch(hashes []uint64) {
+	if len(t.rows) == 0 {
+		return
+	}
+	var lines [2 * addedTogether]uintptr
+	n, mask := 0, uint64(len(t.index)-1)
 	for _, h := range hashes {
 		if at := uint32(t.index[h&mask]); at != 0 {
-			row := &t.rows[at-1]
-			sum += row.key[0] + uint64(row.sum.Events)
+			row := uintptr(unsafe.Pointer(&t.rows[at-1]))
+			lines[n], lines[n+1] = row, row+unsafe.Sizeof(detailRow{})-1
+			n += 2
 		}
 	}
-	return sum
+	offheap.Prefetch(lines[:n])
 }
 
 func (t *detailTable) grow() {

@@ -30,11 +30,18 @@ type identities struct {
 	hash   [ahead]uint64 // in the window or among the orders
 }
 
+// additions are what the rows of a group add to the open details.
+type additions struct {
+	rows   int
+	keys   [ahead]count.Key
+	hashes [ahead]uint64
+	values [ahead]ledger.Value
+}
+
 // rowGroup is scratch for the rows that are folded together.
 type rowGroup struct {
 	ids    [2]identities // of the group in hand, and of the next
-	keys   [ahead]count.Key
-	values [ahead]ledger.Value
+	adding [2]additions  // of the group in hand, and of the last
 	last   judgement
 	hashed []byte   // bytes of the id that is being hashed
 	subs   []uint32 // number of the value of sub1 by entry of the block's dictionary, plus one; 0 is not looked up yet
@@ -78,20 +85,28 @@ func (s *State) foldBlock(seq uint64, received int64, verdicts []byte) []byte {
 		s.identify(0, min(ahead, b.N), &g.ids[0])
 		s.touchNext(min(ahead, b.N), &g.ids[0])
 	}
+	details, last := s.open.details, &g.adding[1]
+	last.rows = 0
 	for at, turn := 0, 0; at < b.N; at, turn = at+ahead, 1-turn {
 		end, next := min(at+ahead, b.N), min(at+2*ahead, b.N)
+		details.Touch(last.hashes[:last.rows])
 		if look && end < next {
 			s.identify(end, next, &g.ids[1-turn])
 		}
-		count.PackRows(g.keys[:end-at], b, at)
+		adds := &g.adding[turn]
+		adds.rows = end - at
+		count.PackRows(adds.keys[:adds.rows], b, at)
 		for i := at; i < end; i++ {
-			verdicts = append(verdicts, byte(s.foldRow(seq, uint32(len(verdicts)), i, i-at, received, &g.ids[turn])))
+			verdicts = append(verdicts, byte(s.foldRow(seq, uint32(len(verdicts)), i, i-at, received, turn)))
 		}
 		if look && end < next {
 			s.touchNext(next-end, &g.ids[1-turn])
 		}
-		s.open.details.AddAll(g.keys[:end-at], g.values[:end-at], s.budgets)
+		details.AddLooked(last.keys[:last.rows], last.hashes[:], last.values[:], s.budgets)
+		details.Look(adds.keys[:adds.rows], adds.hashes[:])
+		last = adds
 	}
+	details.AddLooked(last.keys[:last.rows], last.hashes[:], last.values[:], s.budgets)
 	return verdicts
 }
 
@@ -173,8 +188,8 @@ func minutes(space event.Space, at, received int64) (bucket, quarter int32) {
 
 // foldRow judges row i of the block, which is row number row of its batch and row n of its group, and puts what it adds
 // into the group.
-func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64, ids *identities) event.Class {
-	b, g := &s.block, &s.group
+func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64, turn int) event.Class {
+	b, ids, adds := &s.block, &s.group.ids[turn], &s.group.adding[turn]
 	j := s.judge(i, received)
 	id := event.MintedID{Hi: b.U[event.ColIDHi][i], Lo: b.U[event.ColIDLo][i]}
 	typ := event.Type(b.U[event.ColType][i])
@@ -199,8 +214,8 @@ func (s *State) foldRow(seq uint64, row uint32, i, n int, received int64, ids *i
 	if class == event.Valid && !s.opt.NoDuplicates {
 		s.claim(ids, n, typ, id)
 	}
-	g.values[n] = *v
-	g.keys[n].Complete(bucket, quarter, s.sub(i), class)
+	adds.values[n] = *v
+	adds.keys[n].Complete(bucket, quarter, s.sub(i), class)
 	if s.counting && (typ == event.Click || typ == event.Conversion) {
 		b.Row(i, &s.row)
 		s.row.N, s.row.Amount, s.row.Time = v.N, v.Amount, at
