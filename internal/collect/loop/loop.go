@@ -21,7 +21,8 @@ type Handler interface {
 	// beginning of data, and returns its length; the loop then leaves the connection alone until Answer. It returns 0 to
 	// have the connection handed over. data is valid until the next Flush has returned.
 	Take(c *Conn, data []byte) int
-	// Flush ends a round: everything that had arrived has been taken.
+	// Flush follows Takes: everything that had arrived has been taken. It comes before the answers that a Wake is about are
+	// written, and at the end of every round.
 	Flush()
 	// Woken follows a Wake, in the loop's goroutine.
 	Woken()

@@ -20,7 +20,6 @@ type Loop struct {
 	file   *os.File // the epoll descriptor
 	raw    syscall.RawConn
 	fd     int // the same, for adding and removing
-	bell   int // an eventfd that wakes the loop
 	rung   atomic.Bool
 	poll   func(fd uintptr) bool
 	events []unix.EpollEvent
@@ -32,13 +31,12 @@ type Loop struct {
 	again []*Conn // to be looked at without an event
 	arena []byte
 	used  int
-	now   int64 // unix nanoseconds at the begin of the round
-	ticks int64 // when the next tick is due; 0: there are no ticks
-	swept bool  // stopping was noticed
+	now   int64     // unix nanoseconds at the begin of the round
+	ticks time.Time // when the next tick is due, by the monotonic clock; zero: there are no ticks
+	swept bool      // stopping was noticed
 
-	mu   sync.Mutex
-	new  []*Conn
-	gone bool // the descriptors are closed
+	mu  sync.Mutex
+	new []*Conn
 }
 
 const maxEvents = 512
@@ -48,15 +46,9 @@ func newLoop(s *Loops) (*Loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l := &Loop{all: s, fd: fd, bell: -1, events: make([]unix.EpollEvent, maxEvents), arena: make([]byte, arenaSize)}
+	l := &Loop{all: s, fd: fd, events: make([]unix.EpollEvent, maxEvents), arena: make([]byte, arenaSize)}
 	err = unix.SetNonblock(fd, true) // which is how os finds out that it can be watched
 	l.file = os.NewFile(uintptr(fd), "epoll")
-	if err == nil {
-		l.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	}
-	if err == nil {
-		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, l.bell, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(l.bell)})
-	}
 	if err == nil {
 		l.raw, err = l.file.SyscallConn()
 	}
@@ -74,27 +66,13 @@ func newLoop(s *Loops) (*Loop, error) {
 	return l, nil
 }
 
-func (l *Loop) close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.gone = true
-	err := l.file.Close()
-	if l.bell >= 0 {
-		err = errors.Join(err, unix.Close(l.bell))
-	}
-	return err
-}
+func (l *Loop) close() error { return l.file.Close() }
 
-// Wake has the loop call Handler.Woken soon. Any goroutine may call it.
+// Wake has the loop call Handler.Woken soon. Any goroutine may call it. A deadline that is over makes a parked loop
+// runnable where it is called: no descriptor, no thread of the kernel's has to be woken for it.
 func (l *Loop) Wake() {
-	if l.rung.Swap(true) {
-		return
-	}
-	one := [8]byte{7: 1}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.gone {
-		_, _ = unix.Write(l.bell, one[:]) // full means that it rings already
+	if !l.rung.Swap(true) {
+		_ = l.file.SetReadDeadline(time.Unix(1, 0)) // a loop that has ended needs no waking
 	}
 }
 
@@ -118,25 +96,23 @@ func (l *Loop) run() {
 			l.all.cfg.Failed(err)
 			return
 		}
-		l.now = time.Now().UnixNano()
-		woken := false
+		now := time.Now()
+		l.now = now.UnixNano()
 		for i := range l.events[:n] {
 			ev := &l.events[i]
-			if int(ev.Fd) == l.bell {
-				woken = true
-				continue
-			}
 			if c := l.conns[ev.Fd]; c != nil {
 				l.ready(c, ev.Events)
 			}
 		}
-		if woken {
+		if l.rung.Load() {
+			l.h.Flush() // what has arrived is on its way while the answers are written
+			l.used = 0
 			l.answerBell()
 		}
 		l.goOn()
 		l.h.Flush()
 		l.used = 0
-		l.tick()
+		l.tick(now)
 		if l.Stopping() && l.drained() {
 			return
 		}
@@ -145,16 +121,15 @@ func (l *Loop) run() {
 
 // wait returns how many events there are. It parks when there is nothing to do.
 func (l *Loop) wait() (int, error) {
-	if len(l.again) > 0 {
+	if len(l.again) > 0 || l.rung.Load() {
 		l.poll(uintptr(l.fd))
-	} else {
-		err := l.raw.Read(l.poll)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, nil
+	} else if err := l.raw.Read(l.poll); errors.Is(err, os.ErrDeadlineExceeded) {
+		if !l.rung.Load() { // a tick, or a bell that was answered before its ringer had set the deadline
+			l.await()
 		}
-		if err != nil {
-			return 0, fmt.Errorf("event loop: %w", err)
-		}
+		l.poll(uintptr(l.fd)) // what has arrived belongs into the same round
+	} else if err != nil {
+		return 0, fmt.Errorf("event loop: %w", err)
 	}
 	if l.n < 0 {
 		if errno := unix.Errno(-l.n); errno != unix.EINTR {
@@ -167,8 +142,7 @@ func (l *Loop) wait() (int, error) {
 
 // answerBell does what somebody else has asked for.
 func (l *Loop) answerBell() {
-	var buf [8]byte
-	_, _ = unix.Read(l.bell, buf[:])
+	l.await()           // before the bell is free again, or the deadline of its next ringer would be lost
 	l.rung.Store(false) // before looking: who comes later rings again
 	l.meet()
 	l.h.Woken()
@@ -197,27 +171,30 @@ func (l *Loop) register(c *Conn) {
 		l.drop(c)
 		return
 	}
-	if l.ticks == 0 {
+	if l.ticks.IsZero() {
 		l.schedule()
 	}
 }
 
 // schedule sets the time of the next tick.
 func (l *Loop) schedule() {
-	at := time.Time{}
-	if l.ticks = 0; l.count > 0 {
-		at = time.Now().Add(l.all.cfg.Tick)
-		l.ticks = at.UnixNano()
+	if l.ticks = (time.Time{}); l.count > 0 {
+		l.ticks = time.Now().Add(l.all.cfg.Tick)
 	}
-	_ = l.file.SetReadDeadline(at) // it is watched: newLoop has tried
+	l.await()
+}
+
+// await sets the deadline to the next tick. It may take back that of a Wake: wait looks at the bell before it parks.
+func (l *Loop) await() {
+	_ = l.file.SetReadDeadline(l.ticks) // it is watched: newLoop has tried
 }
 
 // tick looks at the time.
-func (l *Loop) tick() {
-	if l.ticks == 0 || l.now < l.ticks {
+func (l *Loop) tick(now time.Time) {
+	if l.ticks.IsZero() || now.Before(l.ticks) {
 		return
 	}
-	l.h.Tick(time.Unix(0, l.now))
+	l.h.Tick(now)
 	l.limits()
 	l.schedule()
 }
