@@ -164,7 +164,7 @@ func (q *Query) build(names *catalog.View, marks []mark, exact bool) (string, []
 	b.WriteString(" FROM ")
 	source(&b, columns, pieces, marks, conds)
 	b.WriteString(" GROUP BY ALL")
-	if q.occurred || q.rollup != dimCount {
+	if q.occurred || q.rollup != dimCount || slices.ContainsFunc(pieces, func(p piece) bool { return p.skew != "" }) {
 		b.WriteString(" HAVING sum(events) <> 0") // these are partly differences, which may come to nothing
 	}
 	return b.String(), args

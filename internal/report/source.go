@@ -13,6 +13,7 @@ type piece struct {
 	table    string // of rows, or empty: the cells in units of so many minutes
 	unit     int64
 	from, to int64
+	skew     string // of days of UTC that stand for days of another zone: which hours of theirs belong to another one
 }
 
 // Units of the tables of cells, in minutes.
@@ -66,12 +67,52 @@ func (q *Query) pieces() []piece {
 	case q.occurred:
 		return []piece{{table: "occurred_15m", from: q.from, to: q.to}}
 	}
+	if ps := q.skewed(); ps != nil {
+		return ps
+	}
 	for _, unit := range []int64{dayUnit, hourUnit, quarterUnit} {
 		if aligned(q.grain, q.periods, unit) {
 			return split(q.from, q.to, unit)
 		}
 	}
 	return split(q.from, q.to, minuteUnit)
+}
+
+// Bounds of what is worth it: hours of a day that are read twice, and changes of the zone's offset.
+const (
+	maxSkew        = 8 * 60
+	maxSkewPeriods = 8
+)
+
+// skewed covers a report by days of a zone that is whole hours from UTC: a day of UTC stands for the day of the zone that
+// its noon belongs to, and the hours of it that belong to another one are taken off there and added here. Two hours of 24
+// are read for Berlin. It returns nil when that is not possible or not worth it.
+func (q *Query) skewed() []piece {
+	lo, hi := -floorDiv(-q.from, dayUnit)*dayUnit, floorDiv(q.to, dayUnit)*dayUnit
+	if q.grain == NoGrain || q.grain.withinDay() || lo >= hi || len(q.periods) > maxSkewPeriods ||
+		aligned(q.grain, q.periods, dayUnit) || !aligned(q.grain, q.periods, hourUnit) {
+		return nil
+	}
+	noon := floorDiv(dayUnit/2+q.periods[0].offset, dayUnit) // days from that of UTC
+	var other []string
+	for _, p := range q.periods {
+		if floorDiv(dayUnit/2+p.offset, dayUnit) != noon {
+			return nil
+		}
+		here := fmt.Sprintf("bucket >= %d AND bucket < %d AND bucket %% %d", p.from, p.to, dayUnit)
+		begins := noon*dayUnit - p.offset // when the zone's day begins, in minutes of that of UTC
+		switch {
+		case begins > 0 && begins <= maxSkew:
+			other = append(other, fmt.Sprintf("%s < %d", here, begins))
+		case begins < 0 && begins >= -maxSkew:
+			other = append(other, fmt.Sprintf("%s >= %d", here, dayUnit+begins))
+		case begins != 0:
+			return nil
+		}
+	}
+	out := split(q.from, lo, hourUnit)
+	out = append(out, piece{unit: dayUnit, from: lo, to: hi, skew: "(" + strings.Join(other, " OR ") + ")"})
+	return append(out, split(hi, q.to, hourUnit)...)
 }
 
 // mark says up to which flush a lane's cells stand in the coarser tables.
@@ -130,7 +171,7 @@ func aboveMarks(marks []mark, flush func(*mark) uint64) string {
 func source(b *strings.Builder, columns string, ps []piece, marks []mark, conds []string) {
 	b.WriteString("(")
 	parts := 0
-	part := func(table string, p *piece, above string) {
+	partOf := func(columns, table string, p *piece, above string) {
 		if parts++; parts > 1 {
 			b.WriteString(" UNION ALL ")
 		}
@@ -148,9 +189,18 @@ func source(b *strings.Builder, columns string, ps []piece, marks []mark, conds 
 			b.WriteString(" AND " + above)
 		}
 	}
+	part := func(table string, p *piece, above string) { partOf(columns, table, p, above) }
 	for i := range ps {
 		p := &ps[i]
 		switch {
+		case p.skew != "":
+			above := aboveMarks(marks, func(m *mark) uint64 { return m.days })
+			noon := fmt.Sprintf("bucket - bucket %% %d + %d", dayUnit, dayUnit/2)
+			partOf(replaced(columns, map[string]string{"bucket": noon}), "cells_1d", p, "")
+			partOf(replaced(columns, map[string]string{
+				"bucket": "CASE WHEN sign > 0 THEN bucket ELSE " + noon + " END", "n": "n * sign", "amount": "amount * sign", "events": "events * sign",
+			}), "cells_1h, (VALUES (1::TINYINT), (-1::TINYINT)) signs(sign)", p, p.skew+" AND NOT ("+above+")")
+			part("cells_1h", p, above)
 		case p.table != "":
 			part(p.table, p, "")
 			continue
@@ -168,6 +218,17 @@ func source(b *strings.Builder, columns string, ps []piece, marks []mark, conds 
 		part("cells", p, aboveMarks(marks, func(m *mark) uint64 { return m.rolled }))
 	}
 	b.WriteString(")")
+}
+
+// replaced writes columns, some of them as expressions.
+func replaced(columns string, by map[string]string) string {
+	list := strings.Split(columns, ", ")
+	for i, c := range list {
+		if x, ok := by[c]; ok {
+			list[i] = x + " AS " + c
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // inList writes "column IN (1, 2)". The ids come from the catalog, never from a request's text.

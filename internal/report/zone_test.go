@@ -2,8 +2,13 @@ package report
 
 import (
 	"fmt"
+	"maps"
+	"strconv"
 	"testing"
 	"time"
+
+	"milliard/internal/event"
+	"milliard/internal/ledger"
 )
 
 func TestDaysBeginAndEndWhereTheZoneSays(t *testing.T) {
@@ -73,7 +78,12 @@ func TestTheCoarsestExactTableIsRead(t *testing.T) {
 		grain          Grain
 		want           string
 	}{
-		{"Europe/Berlin", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "60"},
+		{"Europe/Berlin", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "1440 skewed"},
+		{"Europe/Berlin", "2026-03-27T23:00Z", "2026-03-30T22:00Z", Week, "60 1440 skewed 60"},
+		{"Europe/Berlin", "2026-03-29T00:00Z", "2026-03-29T23:00Z", Day, "60"},
+		{"America/New_York", "2026-03-28T04:00Z", "2026-03-30T04:00Z", Day, "60 1440 skewed 60"},
+		{"Asia/Tokyo", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "60"},
+		{"Pacific/Auckland", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "60"},
 		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", Day, "15"},
 		{"Asia/Kathmandu", "2026-03-29T00:00Z", "2026-03-30T00:00Z", NoGrain, "1440"},
 		{"Asia/Kathmandu", "2026-03-28T23:00Z", "2026-03-31T01:15Z", NoGrain, "60 1440 60 15"},
@@ -101,9 +111,62 @@ func TestTheCoarsestExactTableIsRead(t *testing.T) {
 				got += " "
 			}
 			got += fmt.Sprint(p.unit)
+			if p.skew != "" {
+				got += " skewed"
+			}
 		}
 		if got != tc.want || at != q.to {
 			t.Errorf("%+v: reads units of %s", tc, got)
+		}
+	}
+}
+
+// Days of a zone are made of days of UTC and the hours at their edges, across a change of the clocks, and of what is not
+// rolled up yet.
+func TestDaysOfAZoneAreMadeOfDaysOfUTC(t *testing.T) {
+	b := newBench(t)
+	names := network(t, 1, "UTC", false)
+	first := minuteOf(t, "2026-03-26T00:00:00Z")
+	for _, zone := range []string{"Europe/Berlin", "America/New_York", "Atlantic/Azores", "UTC"} {
+		in, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]int64{}
+		var cells []ledger.Cell
+		for h := range int32(7 * 24) {
+			at := first + 60*h
+			cells = append(cells, ledger.Cell{
+				Key:   ledger.Key{Bucket: at, Tenant: 1, Type: event.Click, Class: event.Valid, Campaign: 1},
+				Value: ledger.Value{N: event.Micros(h+1) * event.One, Events: 1},
+			})
+			want[time.Unix(int64(at)*60, 0).In(in).Format(time.DateOnly)] += int64(h + 1)
+		}
+		if zone == "Europe/Berlin" { // the others read the same
+			third := len(cells) / 3
+			for i := range 3 {
+				b.flush(t, 0, time.Date(2026, 4, 2, 10, 0, i, 0, time.UTC), counted{cells: cells[i*third : (i+1)*third]})
+				if i == 2 {
+					break // minutes alone
+				}
+				if err := b.Compact(t.Context()); err != nil { // first into hours and days, then, within an hour, into hours alone
+					t.Fatal(err)
+				}
+			}
+		}
+		s := New(Config{Reader: b, Now: clock("2026-04-02T10:00:05Z")})
+		res := ask(t, s, names, Request{By: []string{"day"}, From: "2026-03-25", To: "2026-04-02", Zone: zone})
+		res.Fill()
+		got := map[string]int64{}
+		for _, row := range res.Rows {
+			day, _ := row.Get("day")
+			n, _ := row.Get("clicks")
+			if got[day.Text], err = strconv.ParseInt(n.Text, 10, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", zone, got, want)
 		}
 	}
 }
