@@ -109,6 +109,9 @@ func validHost(b []byte) bool {
 // expectation makes what fasthttp knows of Expect what is meant: the case does not matter, HTTP/1.0 does not know it, and
 // nobody is asked to send a body that is too large.
 func (d *Doors) expectation(h *fasthttp.RequestHeader) {
+	if h.ContentLength() == -2 {
+		return // there is no body
+	}
 	e := h.Peek(fasthttp.HeaderExpect)
 	switch {
 	case len(e) == 0:

@@ -100,7 +100,7 @@ func (d *Doors) crowded() bool { return d.loops != nil && d.loops.Crowded() }
 
 func (d *Doors) serveHTTP(l net.Listener) {
 	d.serving.Go(func() {
-		if err := d.server.Serve(bodyListener{Listener: l, crowded: d.crowded, idle: d.cfg.Limits.IdleTimeout}); err != nil && !d.isClosing() {
+		if err := d.server.Serve(bodyListener{Listener: l, idle: d.cfg.Limits.IdleTimeout}); err != nil && !d.isClosing() {
 			d.fails(err)
 		}
 	})

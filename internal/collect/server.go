@@ -90,7 +90,9 @@ func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
 		total := time.Since(start)
 		d.cfg.Stage.ObserveBusy(total, total-w.waited, events)
 	}
-	restAfter(ctx)
+	if d.crowded() {
+		restShortly(ctx)
+	}
 	if w.held > 0 {
 		d.room.give(&w.holder, w.held)
 	}

@@ -20,8 +20,7 @@ import (
 // bodyListener wraps the connections that it accepts.
 type bodyListener struct {
 	net.Listener
-	crowded func() bool // nil where nobody knows
-	idle    time.Duration
+	idle time.Duration // how long its connections may do nothing
 }
 
 func (l bodyListener) Accept() (net.Conn, error) {
@@ -29,15 +28,15 @@ func (l bodyListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bodyConn{Conn: c, l: &l}, nil
+	return &bodyConn{Conn: c, idle: l.idle}, nil
 }
 
 // bodyConn is a connection on which the end of the stream is an error while a body is being read. It is its own local
 // address, which is how a handler gets hold of it through whatever fasthttp has wrapped around it.
 type bodyConn struct {
 	net.Conn
-	l      *bodyListener
-	rests  atomic.Bool // a request has been answered, and the time that is set next is that for another one
+	idle   time.Duration
+	rests  atomic.Bool // a request was answered while places were few: the time that is set next is that for another one
 	inBody atomic.Bool
 	late   atomic.Bool // its time was over; fasthttp does not always say so
 	ended  atomic.Bool // the stream has ended within a body; fasthttp forgives that where the last line of a body is missing
@@ -57,8 +56,9 @@ func (c *bodyConn) Read(p []byte) (int, error) {
 
 // SetReadDeadline shortens the time for which a connection may do nothing when there are few places left.
 func (c *bodyConn) SetReadDeadline(t time.Time) error {
-	if c.rests.Load() && c.rests.Swap(false) && c.l.crowded != nil && c.l.crowded() {
-		if soon := time.Now().Add(c.l.idle / loop.CrowdedPart); soon.Before(t) {
+	if c.rests.Load() {
+		c.rests.Store(false)
+		if soon := time.Now().Add(c.idle / loop.CrowdedPart); soon.Before(t) {
 			t = soon
 		}
 	}
@@ -80,8 +80,8 @@ func expectBody(ctx *fasthttp.RequestCtx, on bool) {
 	}
 }
 
-// restAfter says that what comes next on the request's connection is another request.
-func restAfter(ctx *fasthttp.RequestCtx) {
+// restShortly says that the request's connection has less time for the next one.
+func restShortly(ctx *fasthttp.RequestCtx) {
 	if c, ok := ctx.LocalAddr().(*bodyConn); ok {
 		c.rests.Store(true)
 	}

@@ -30,6 +30,7 @@ type Loops struct {
 	closed    atomic.Bool   // nothing is accepted any more
 	stopping  atomic.Bool   // no connection comes any more, and those that wait for nothing are closed
 	forced    atomic.Bool   // the others too
+	crowded   atomic.Bool   // nearly all places are taken; written under mu
 
 	mu    sync.Mutex
 	conns int // places taken, those of handed-over connections included
@@ -185,7 +186,7 @@ func (s *Loops) place(peer netip.Addr) (ok, perIP bool) {
 		}
 		s.perIP[sender]++
 	}
-	s.conns++
+	s.countLocked(1)
 	return true, false
 }
 
@@ -198,17 +199,21 @@ func (s *Loops) sender(peer netip.Addr) (netip.Addr, bool) {
 }
 
 // Crowded says whether nearly all places are taken, so that connections which do nothing should make room.
-func (s *Loops) Crowded() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conns >= s.cfg.Conns-s.cfg.Conns/8
+func (s *Loops) Crowded() bool { return s.crowded.Load() }
+
+// countLocked counts places.
+func (s *Loops) countLocked(n int) {
+	s.conns += n
+	if crowded := s.conns >= s.cfg.Conns-s.cfg.Conns/8; crowded != s.crowded.Load() {
+		s.crowded.Store(crowded)
+	}
 }
 
 // leave gives a place back.
 func (s *Loops) leave(peer netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns--
+	s.countLocked(-1)
 	if sender, counted := s.sender(peer); counted {
 		if s.perIP[sender]--; s.perIP[sender] <= 0 {
 			delete(s.perIP, sender)
