@@ -373,7 +373,13 @@ func (d *Doors) mint(r *byColumns, o *origin) {
 type priceMemo struct {
 	view    *catalog.View
 	entries []pricesOf
-	byType  [event.Conversion + 1][]pricesOf // of the entries of the dictionary of campaigns, for types that look at nothing else
+	by      [event.Conversion + 1]catalog.PricedBy
+	byType  [event.Conversion + 1][]campaignPrices // of the entries of the dictionary of campaigns, for types that look at nothing else
+}
+
+type campaignPrices struct {
+	known           bool
+	revenue, payout event.PriceID
 }
 
 type pricesOf struct {
@@ -411,26 +417,32 @@ func (r *byColumns) price(o *origin) {
 			continue
 		}
 		if len(m.byType[one]) == 0 {
-			m.byType[one] = cleared(m.byType[one], len(r.campaigns))
+			m.byType[one], m.by[one] = cleared(m.byType[one], len(r.campaigns)), m.view.PricedBy(one)
+		}
+		if m.by[one] != (catalog.PricedBy{}) {
+			p := r.priced(i, one)
+			revenue[i], payout[i] = uint64(p.revenue), uint64(p.payout)
+			continue
 		}
 		p := &m.byType[one][e]
-		if !p.used {
-			p = r.priced(i, one, p)
+		if !p.known { // without a look into the memory of earlier batches: it costs as much as it saves
+			p.known = true
+			p.revenue, p.payout = m.view.Prices(one, event.CampaignID(r.campaigns[e]), 0, 0, 0)
 		}
 		revenue[i], payout[i] = uint64(p.revenue), uint64(p.payout)
 	}
 }
 
 // cleared returns n empty prices, in p's memory if it has room.
-func cleared(p []pricesOf, n int) []pricesOf {
+func cleared(p []campaignPrices, n int) []campaignPrices {
 	p = slices.Grow(p[:0], n)[:n]
 	clear(p)
 	return p
 }
 
-// priced finds the prices of row i. Those that depend on nothing but type and campaign are kept in all.
-func (r *byColumns) priced(i int, t event.Type, all *pricesOf) *pricesOf {
-	by := r.prices.view.PricedBy(t)
+// priced finds the prices of row i, which depend on more than its type and campaign.
+func (r *byColumns) priced(i int, t event.Type) *pricesOf {
+	by := r.prices.by[t]
 	key := pricesOf{used: true, typ: t, campaign: uint32(r.out.Value(event.ColCampaign, i))}
 	if by.Banner {
 		key.banner = uint32(r.out.Value(event.ColBanner, i))
@@ -441,11 +453,7 @@ func (r *byColumns) priced(i int, t event.Type, all *pricesOf) *pricesOf {
 	if by.Goal {
 		key.goal = event.GoalID(r.out.Value(event.ColGoal, i))
 	}
-	p := r.prices.find(&key)
-	if by == (catalog.PricedBy{}) {
-		*all = *p
-	}
-	return p
+	return r.prices.find(&key)
 }
 
 // find returns the entry with the key's prices.

@@ -367,7 +367,7 @@ func (l *Lane) flushDueLocked(now time.Time) bool {
 		return l.frozen != nil
 	case age >= flushStretch*l.cfg.FlushInterval || l.st.open.details.Len() < manyDetails:
 		return true
-	case 4*l.st.open.rows() > l.cfg.MinuteCells || 4*l.st.open.events > maxOpenEvents:
+	case 2*l.st.open.rows() > l.cfg.MinuteCells || 4*l.st.open.events > maxOpenEvents:
 		return true // long before the owner has to wait
 	case len(l.st.open.clicks)+len(l.st.open.sales) > 2*l.st.open.details.Len():
 		return true

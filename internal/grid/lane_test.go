@@ -373,7 +373,7 @@ func TestALargeGenerationStaysOpenWhileItGrows(t *testing.T) {
 	small := NewState(testOptions())
 	small.Count()
 	crowded := testOptions()
-	crowded.MinuteCells = 2 * manyDetails
+	crowded.MinuteCells = 2*manyDetails - 1
 	for name, c := range map[string]struct {
 		st     *State
 		opt    Options

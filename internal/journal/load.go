@@ -28,6 +28,7 @@ type Load struct {
 	sorted  []uint32   // Rows by lane and group
 	keys    []uint8    // of each of Rows: twice the lane, plus one for a sale
 	lanes   []uint8    // of Events
+	hashed  []byte     // of the id that is being hashed
 	each    int64      // what a row is charged against the queue limit
 }
 
@@ -137,7 +138,9 @@ func (l *Lanes) sortRows(x *Load, count, sales *[MaxLanes]int) {
 		key := uint8(0)
 		if len(l.producers) > 1 {
 			x.Columns.Route(int(r), &e)
-			key = 2 * uint8(route.Lane(l.router.Slot(&e), len(l.producers)))
+			var slot uint16
+			slot, x.hashed = l.router.SlotWith(x.hashed, &e)
+			key = 2 * uint8(route.Lane(slot, len(l.producers)))
 		}
 		if event.Type(x.Columns.Value(event.ColType, int(r))) == event.Conversion {
 			key++

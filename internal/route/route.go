@@ -20,30 +20,40 @@ type Router struct{ Seed uint64 }
 // Slot returns the event's slot: inside ids that we minted; conversions by order, else by click unless an
 // import names them; foreign ids by hash.
 func (r Router) Slot(e *event.Event) uint16 {
+	var buf [foreignRoom]byte
+	slot, _ := r.SlotWith(buf[:0], e)
+	return slot
+}
+
+// SlotWith is Slot with the caller's buffer, as HashForeign.
+func (r Router) SlotWith(buf []byte, e *event.Event) (uint16, []byte) {
 	if e.Type == event.Conversion {
 		if len(e.Order) > 0 && (!planted.Is(planted.OrderByClick) || e.Click.IsZero()) {
-			return slotOf(r.Order(e.Tenant, e.Advertiser, e.Order))
+			return slotOf(r.Order(e.Tenant, e.Advertiser, e.Order)), buf
 		}
 		if !e.Click.IsZero() && (e.Space != event.Imported || len(e.Foreign) == 0) {
-			return e.Click.Slot()
+			return e.Click.Slot(), buf
 		}
 	}
 	switch e.Space {
 	case event.Minted:
-		return e.ID.Slot()
+		return e.ID.Slot(), buf
 	case event.Imported:
-		if len(e.Foreign) > 0 {
-			return slotOf(r.Foreign(e.Tenant, e.Source, e.Type, e.Foreign))
+		if len(e.Foreign) == 0 {
+			return ImportSlot(e.Import, e.ID.Lo), buf
 		}
-		return ImportSlot(e.Import, e.ID.Lo)
-	default:
-		return slotOf(r.Foreign(e.Tenant, e.Source, e.Type, e.Foreign))
+	case event.Foreign:
 	}
+	hash, buf := r.HashForeign(buf, e.Tenant, e.Source, e.Type, e.Foreign)
+	return slotOf(hash), buf
 }
+
+// foreignRoom holds what is hashed of a foreign id.
+const foreignRoom = 6 + 2*event.MaxForeignID + 2
 
 // Foreign returns the keyed hash of a foreign id. The type is part of it: an impression and a click may share an id.
 func (r Router) Foreign(tenant event.TenantID, source []byte, typ event.Type, id []byte) uint64 {
-	var buf [6 + 2*event.MaxForeignID + 2]byte
+	var buf [foreignRoom]byte
 	hash, _ := r.HashForeign(buf[:0], tenant, source, typ, id)
 	return hash
 }
