@@ -228,6 +228,45 @@ func TestAnAnswerThatHoldsEverythingIsCompleteUpToNow(t *testing.T) {
 	}
 }
 
+// Sums beyond 64 bits are read again as texts, and all is exact.
+func TestSumsBeyondAWordAreExact(t *testing.T) {
+	b := newBench(t)
+	names := network(t, 1, "UTC", false)
+	const n = event.Micros(9_000_000_000_000_000_000)
+	var cells []ledger.Cell
+	for i := range int32(3) {
+		cells = append(cells, ledger.Cell{
+			Key:   ledger.Key{Bucket: minuteOf(t, "2026-04-02T10:00:00Z") + i, Tenant: 1, Type: event.Impression, Class: event.Valid, Campaign: 1, Revenue: priceCPM},
+			Value: ledger.Value{N: n, Amount: -n, Events: 1},
+		})
+	}
+	cells[2].Campaign = 2
+	b.flush(t, 0, time.Date(2026, 4, 2, 10, 5, 0, 0, time.UTC), counted{cells: cells})
+	s := New(Config{Reader: b, Now: clock("2026-04-02T10:00:05Z")})
+	for by, want := range map[string]string{
+		"campaign": "20 9000000000000 -9000000000000.00 22500000000.00, 100 18000000000000 -18000000000000.00 45000000000.00, ",
+		"device":   "unknown 27000000000000 -27000000000000.00 67500000000.00, ", // with a text among the columns
+	} {
+		req := Request{By: []string{by}}
+		if by == "device" {
+			req.Where = []string{"device:unknown"} // and among the parameters
+		}
+		res := ask(t, s, names, req)
+		res.Fill()
+		got := ""
+		for _, row := range res.Rows {
+			for _, c := range []string{by, "n", "amount", "revenue"} {
+				v, _ := row.Get(c)
+				got += v.Text + " "
+			}
+			got = got[:len(got)-1] + ", "
+		}
+		if got != want {
+			t.Errorf("by %s: %s, want %s", by, got, want)
+		}
+	}
+}
+
 func TestAPriceThatIsNotInTheCatalogIsSaid(t *testing.T) {
 	b := newBench(t)
 	names := network(t, 1, "UTC", false)
