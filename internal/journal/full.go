@@ -12,12 +12,12 @@ type fullLog struct {
 }
 
 // warn logs that a batch was refused, at most once in fullLogEvery; the next line tells how many it stands for.
-func (l *fullLog) warn(p *Producer, f *frozen) {
+func (l *fullLog) warn(p *Producer, f *frozen, cause error) {
 	now := p.opt.Now()
 	if since := now.Sub(l.at); !l.at.IsZero() && since >= 0 && since < fullLogEvery {
 		l.unsaid++
 		return
 	}
-	p.log.Warn("journal is full, batch refused", "counter", f.head.Counter, "events", f.head.Events, "unsaid", l.unsaid)
+	p.log.Warn("journal is full, batch refused", "counter", f.head.Counter, "events", f.head.Events, "unsaid", l.unsaid, "err", cause)
 	l.at, l.unsaid = now, 0
 }

@@ -62,7 +62,7 @@ func TestAFullJournalIsSaidOnce(t *testing.T) {
 			}
 		}
 		l.stop(t)
-		if n := bytes.Count(log.Bytes(), []byte("journal is full")); n != 1 {
+		if n := bytes.Count(log.Bytes(), []byte("journal is full, batch refused")); n != 1 {
 			t.Fatalf("%d lines:\n%s", n, log.Bytes())
 		}
 	})

@@ -206,7 +206,7 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 	if f.unknown {
 		cause = fmt.Errorf("%w: then %w", ErrUnknown, cause)
 	}
-	p.said.warn(p, f)
+	p.said.warn(p, f, cause)
 	p.settle(f, 0, cause)
 	p.refused, p.cramped = true, f.cramped
 	if !f.spooled { // what the backlog holds is sent again as it is

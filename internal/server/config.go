@@ -35,7 +35,7 @@ type Config struct {
 	Lanes          int           `help:"Journal lanes, 1 to 4; fixed when the data directory is made. 0: as it was made, or 1."`
 	JournalBytes   int64         `help:"Most bytes the journal may hold; beyond it events are refused (503). 0: 70% of the free disk." placeholder:"N"`
 	SpoolBytes     int64         `help:"Most bytes of clicks that wait for a journal that cannot take them; beyond it redirects are at risk." default:"67108864"`
-	SpoolReserve   int64         `help:"Bytes of disk that the click spool takes in advance, so that a full disk does not put clicks at risk; at most --spool-bytes. Negative: none." default:"16777216"`
+	SpoolReserve   int64         `help:"Bytes of disk that the click spool takes in advance, so that a full disk does not put clicks at risk; at most --spool-bytes and a sixteenth of the volume. Negative: none." default:"16777216"`
 	DiskFloor      int64         `help:"Bytes of free disk below which the journal refuses events (503) and goes on by itself when there are more. 0: 5% of the volume, at most 256 MiB. Negative: none." placeholder:"N"`
 	QueueEvents    int           `help:"Events per lane that are taken and not yet durable; beyond it 429." default:"200000"`
 	LedgerMemory   int64         `help:"Bytes of memory the SQL database may use." default:"1073741824"`

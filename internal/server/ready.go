@@ -33,7 +33,7 @@ func (s *Server) ready() ops.Ready {
 			r.LastDurable = st.LastDurable
 		}
 	}
-	if f, err := s.room.Look(); err == nil {
+	if f, err := s.volume.Look(); err == nil {
 		r.Disk = ops.Disk{FreeBytes: f.Bytes, Bytes: f.Of}
 	}
 	said := "" // the lane that has said what is wrong with the ledger, which is one for all
@@ -84,12 +84,14 @@ func (s *Server) doorsReady() []ops.Check {
 	default:
 		list = append(list, ops.Fail("commit", text(commits), helpDisk))
 	}
-	if f, low := s.room.Low(); low {
-		list = append(list, ops.Warn("disk", f.String(), "free room on the disk, or trim and keep less; what happens when it is full: docs/operations.md"))
-	} else {
-		list = append(list, ops.Pass("disk"))
+	const help = "free room there; what happens when it is full: docs/operations.md"
+	if f, low := s.volume.Low(); low {
+		return append(list, ops.Warn("disk", f.String(), help))
 	}
-	return list
+	if f, low := s.room.Low(); low {
+		return append(list, ops.Warn("disk", f.String()+" where the journal is", help))
+	}
+	return append(list, ops.Pass("disk"))
 }
 
 // storesReady says whether spool, log and ledger are sound.

@@ -61,7 +61,8 @@ type Server struct {
 	archive  *archive.Archive
 	grid     *grid.Grid
 	spool    *spool.Spool
-	room     *room.Watch // of the data directory's volume
+	volume   *room.Watch // of the data directory
+	room     *room.Watch // of the journal, which may have a volume of its own
 	lanes    *journal.Lanes
 	doors    *collect.Doors
 	reports  *report.Service
@@ -162,7 +163,7 @@ func (s *Server) openDir(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.dir, s.room = dir, room.New(dir.Path, s.cfg.DiskFloor)
+	s.dir, s.volume, s.room = dir, room.New(dir.Path, -1), room.New(dir.Join("journal"), s.cfg.DiskFloor)
 	s.onStop(func(context.Context) error { return dir.Close() })
 	s.repairs, err = upkeep.ReadRepairs(dir.Path)
 	return err
@@ -265,11 +266,18 @@ func (s *Server) gridOptions(lane int) grid.Options {
 	return o
 }
 
+// reservePart bounds the click spool's reserve: of a small volume it is a part.
+const reservePart = 16
+
 // openSpool finds what clicks an earlier process has left for the journal.
 func (s *Server) openSpool(context.Context) (err error) {
+	reserve := min(s.cfg.SpoolReserve, s.cfg.SpoolBytes)
+	if f, err := s.volume.Look(); err == nil {
+		reserve = min(reserve, f.Of/reservePart)
+	}
 	s.spool, err = spool.Open(spool.Options{
 		Dir: s.dir.Join(upkeep.SpoolDir), Lanes: len(s.streams), MaxBytes: s.cfg.SpoolBytes / int64(len(s.streams)),
-		Reserve: min(s.cfg.SpoolReserve, s.cfg.SpoolBytes) / int64(len(s.streams)), Now: s.cfg.Clock, Log: s.log, Registry: s.registry,
+		Reserve: reserve / int64(len(s.streams)), Now: s.cfg.Clock, Log: s.log, Registry: s.registry,
 	})
 	return err
 }
