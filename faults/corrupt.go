@@ -207,7 +207,7 @@ func (b *bench) outcome(ctx context.Context, binary string, s *specimen, dir str
 	if err := p.spawn(); err != nil {
 		return "error", err
 	}
-	ready, err := settled(ctx, p, 20*time.Second)
+	ready, err := settled(ctx, p, promised)
 	switch {
 	case errors.Is(err, errEnded):
 		return "refused to start", s.frozen(ctx, dir, r)
@@ -241,7 +241,7 @@ func (b *bench) outcome(ctx context.Context, binary string, s *specimen, dir str
 		return "error", err
 	}
 	// Damage may come to light only now: then the numbers must be right as far as they go.
-	if ready, err := settled(ctx, p, 20*time.Second); err == nil && !ready {
+	if ready, err := settled(ctx, p, promised); err == nil && !ready {
 		if err := errors.Join(p.kill(), cl.close()); err != nil {
 			return "error", err
 		}
@@ -257,7 +257,7 @@ func (b *bench) outcome(ctx context.Context, binary string, s *specimen, dir str
 	if err != nil {
 		return "serves, and cannot be read", err
 	}
-	f.Acked, f.Unknown, f.Kept, f.Batches, f.Events = 0, 0, 0, 0, 0 // the same ones again in every copy
+	f.Acked, f.Unknown, f.Kept, f.Batches, f.Durable, f.Events = 0, 0, 0, 0, 0, 0 // the same ones again in every copy
 	r.add(f)
 	if !f.clean() {
 		return "serves with wrong numbers", errors.New("it says that all is well")
@@ -297,7 +297,7 @@ func (b *bench) secondStart(ctx context.Context, p *process, dir, clients string
 	if err := p.spawn(); err != nil {
 		return err
 	}
-	ready, err := settled(ctx, p, 20*time.Second)
+	ready, err := settled(ctx, p, promised)
 	if ready {
 		return errors.New("batches are missing in the journal, and the next start says nothing of it")
 	}

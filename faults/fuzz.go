@@ -122,7 +122,8 @@ func (z *fuzzing) next() (fuzzJob, bool) {
 	j := z.jobs[0]
 	if until := z.b.until; !until.IsZero() {
 		rounds := (len(z.jobs) + runtime.NumCPU() - 1) / runtime.NumCPU()
-		j.seconds = max(1, min(j.seconds, int(time.Until(until).Seconds())/rounds))
+		share := int(time.Until(until).Seconds()) / rounds
+		j.seconds = min(j.seconds, max(share, quickFuzz)) // to build a target takes as long
 	}
 	z.jobs = z.jobs[1:]
 	return j, true

@@ -136,7 +136,7 @@ func TestLateIsNoWrongNumber(t *testing.T) {
 	if line, err := b.summary(); err == nil || !strings.HasPrefix(line, "faults: LATE ") {
 		t.Errorf("%s: %v", line, err)
 	}
-	if r := late(1000, 0); !r.failed() || r.Late != maxLate || !r.clean() {
+	if r := late(1000, 0); r.failed() || r.Late != maxLate+1 || r.N != 0 {
 		t.Errorf("always too late: %+v", r)
 	}
 	if r := late(1, 1); !r.failed() || r.clean() {
