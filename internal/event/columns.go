@@ -142,7 +142,9 @@ func (b *Builder) needs(c *Columns, rows []uint32) (text, index int) {
 	if c.target != b || c.epoch != b.epoch {
 		c.target, c.epoch = b, b.epoch
 		for s := range c.places {
-			c.places[s] = cleared(c.places[s], len(c.S[s].Dict))
+			if !plainStr(Str(s)) {
+				c.places[s] = cleared(c.places[s], len(c.S[s].Dict))
+			}
 		}
 	}
 	for s := range c.S {
@@ -151,10 +153,18 @@ func (b *Builder) needs(c *Columns, rows []uint32) (text, index int) {
 			continue
 		}
 		fresh := 2 // the empty entry, twice for safety
-		for _, r := range rows {
-			if e := col.Index[r]; places[e] == 0 {
-				text += len(col.Dict[e]) + 3
-				fresh++
+		if plainStr(Str(s)) {
+			for _, r := range rows {
+				text += len(col.Dict[col.Index[r]])
+			}
+			text += 3 * len(rows)
+			fresh += len(rows)
+		} else {
+			for _, r := range rows {
+				if e := col.Index[r]; places[e] == 0 {
+					text += len(col.Dict[e]) + 3
+					fresh++
+				}
 			}
 		}
 		have := b.text[s].entries
@@ -185,7 +195,9 @@ func (b *Builder) appendStrings(c *Columns, s Str, rows []uint32) {
 		return
 	}
 	if plainStr(s) {
-		for i, r := range rows {
+		done := b.appendPlain(from, to, rows)
+		for i, r := range rows[done:] {
+			i += done
 			if v := from.Dict[from.Index[r]]; len(v) > 0 || to.entries > 0 {
 				b.appendPresent(s, v, b.n+i)
 			}
@@ -202,4 +214,26 @@ func (b *Builder) appendStrings(c *Columns, s Str, rows []uint32) {
 			places[e] = uint32(b.appendPresent(s, v, b.n+i) + 1)
 		}
 	}
+}
+
+// appendPlain puts texts of rows into a column in which so far every row has an entry of its own, and says how many: it
+// ends at a text that is empty or long.
+func (b *Builder) appendPlain(from *columnar.Strings, to *texts, rows []uint32) int {
+	if to.ragged || to.entries != b.n {
+		return 0
+	}
+	sizes, text := to.sizes, to.bytes
+	for _, r := range rows {
+		v := from.Dict[from.Index[r]]
+		if len(v) == 0 || len(v) >= 1<<7 {
+			break
+		}
+		sizes = append(sizes, byte(len(v)))
+		text = append(text, v...)
+	}
+	done := len(sizes) - len(to.sizes)
+	b.strBytes += len(text) - len(to.bytes) + done
+	b.width += indexWidth(to.entries+done) - indexWidth(to.entries)
+	to.sizes, to.bytes, to.entries = sizes, text, to.entries+done
+	return done
 }

@@ -200,10 +200,18 @@ func (b *Builder) addEntry(s Str, v []byte) {
 		t.sizes = binary.AppendUvarint(t.sizes, uint64(len(v)))
 		b.strBytes += 2
 	}
-	switch t.entries { // the index gets wider
-	case 2, 1<<8 + 1:
-		b.width++
-	case 1<<16 + 1:
-		b.width += 2
+	b.width += indexWidth(t.entries) - indexWidth(t.entries-1)
+}
+
+// indexWidth is how many bytes a row of the index takes when there are so many entries.
+func indexWidth(entries int) int {
+	switch {
+	case entries < 2:
+		return 0
+	case entries <= 1<<8:
+		return 1
+	case entries <= 1<<16:
+		return 2
 	}
+	return 4
 }
