@@ -70,6 +70,8 @@ func errorCode(status int) string {
 		return "too_large"
 	case fasthttp.StatusUnsupportedMediaType:
 		return "media_type"
+	case fasthttp.StatusInternalServerError:
+		return "internal"
 	case fasthttp.StatusHTTPVersionNotSupported:
 		return "version"
 	case fasthttp.StatusTooManyRequests:

@@ -171,6 +171,7 @@ type Doors struct {
 	fatal   chan error
 	minter  *doorMinter
 
+	lastPanic    atomic.Int64  // unix time of the last one that was logged
 	turnedAway   atomic.Int64  // connections beyond the limit of all
 	turnedAwayIP atomic.Int64  // and beyond that of one address
 	closing      chan struct{} // closed when Stop begins

@@ -75,8 +75,27 @@ func newHot(d *Doors, l *loop.Loop) *hot {
 	return h
 }
 
-// Take takes a request if it is a hot one.
-func (h *hot) Take(c *loop.Conn, data []byte) int {
+// Take takes a request if it is a hot one. One that makes it panic is handed over like what it does not understand:
+// guarded deals with those.
+func (h *hot) Take(c *loop.Conn, data []byte) (n int) {
+	events, arena, text, taken, forged := len(h.w.events), len(h.w.arena), len(h.text), len(h.taken), h.forged
+	whole := false
+	defer func() {
+		if whole {
+			return
+		}
+		if p := recover(); p != nil {
+			h.d.logPanic(p)
+			h.w.events, h.w.arena, h.text, h.taken, h.forged = h.w.events[:events], h.w.arena[:arena], h.text[:text], h.taken[:taken], forged
+			n = 0
+		}
+	}()
+	n = h.take(c, data)
+	whole = true
+	return n
+}
+
+func (h *hot) take(c *loop.Conn, data []byte) int {
 	n := h.r.parse(data, h.d)
 	if n == 0 {
 		return 0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func (d *Doors) badRequest(ctx *fasthttp.RequestCtx, err error) {
 func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	w := d.works.Get().(*work)
-	events := d.route(ctx, w)
+	events := d.guarded(ctx, w)
 	expectBody(ctx, false)
 	if w.unread {
 		d.answerNow(ctx)
@@ -96,8 +97,42 @@ func (d *Doors) handle(ctx *fasthttp.RequestCtx) {
 	if w.held > 0 {
 		d.room.give(&w.holder, w.held)
 	}
+	if w.spoilt {
+		return
+	}
 	w.release()
 	d.works.Put(w)
+}
+
+// guarded finds the door. A request that makes it panic is answered 500 and ends with its connection: one sender who has
+// found a mistake of ours must not close the doors for all. Where the lanes have events in hand the process ends all the
+// same, because nobody knows what state they are in.
+func (d *Doors) guarded(ctx *fasthttp.RequestCtx, w *work) (events int) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if w.handed {
+			panic(p)
+		}
+		w.spoilt, events = true, 0
+		d.logPanic(p)
+		d.refuse(0, doorHTTP, reasonPanic, 1)
+		ctx.Response.Reset()
+		ctx.Response.Header.SetNoDefaultContentType(true)
+		ctx.SetConnectionClose()
+		d.fail(ctx, fasthttp.StatusInternalServerError, "", "the request could not be processed")
+	}()
+	return d.route(ctx, w)
+}
+
+// logPanic says where a panic came from that was survived, once a second at the most.
+func (d *Doors) logPanic(p any) {
+	now := time.Now().Unix()
+	if last := d.lastPanic.Load(); last != now && d.lastPanic.CompareAndSwap(last, now) {
+		d.log.Error("a request made a door panic", "panic", p, "stack", string(debug.Stack()))
+	}
 }
 
 // unheard says whether the rest of a body is on its way that nobody asked for, and whose request was refused: its sender

@@ -25,7 +25,14 @@ const headerAtRisk = "Milliard-At-Risk"
 // that the click is at risk.
 func (w *work) submitClick(d *Doors, o *origin, e *event.Event) error {
 	start := time.Now()
+	w.handed = true
 	defer func() { w.waited += time.Since(start) }()
+	err := d.journalClick(o, e)
+	w.handed = false
+	return err
+}
+
+func (d *Doors) journalClick(o *origin, e *event.Event) error {
 	lane, limps := d.cfg.Lanes.Limping(e)
 	if limps && d.cfg.Spool != nil && !d.cfg.Spool.Slow(lane) {
 		if err := d.spool(lane, e, o.version); !errors.Is(err, spool.ErrFull) && !errors.Is(err, spool.ErrBroken) {

@@ -146,10 +146,14 @@ func (d *Doors) serveStream(ctx *fasthttp.RequestCtx, w *work, o *origin) {
 	var acker sync.WaitGroup
 	acker.Go(func() { d.ackStream(sc, o, groups, lost) })
 	stop := d.closeOnStop(sc.conn)
-	end := d.readStream(ctx, w, o, sc, groups, lost)
-	stop()
-	close(groups)
-	acker.Wait()
+	end := func() *problem {
+		defer func() { // after a panic too, or they would wait for ever
+			stop()
+			close(groups)
+			acker.Wait()
+		}()
+		return d.readStream(ctx, w, o, sc, groups, lost)
+	}()
 	if end != nil {
 		d.refuse(o.tenant, doorStream, end.reason, 1)
 		sc.send(append(appendProblem([]byte(`{"end":true`), end), "}\n"...))
@@ -303,7 +307,10 @@ func (d *Doors) takeGroup(w *work, o *origin, g *group) {
 	events := w.events
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		var err error
-		if g.tickets, err = d.cfg.Lanes.AddAll(g.tickets, events, o.version); err == nil {
+		w.handed = true
+		g.tickets, err = d.cfg.Lanes.AddAll(g.tickets, events, o.version)
+		w.handed = false
+		if err == nil {
 			if events = w.events[len(g.tickets):]; len(events) == 0 {
 				return
 			}

@@ -38,6 +38,7 @@ const (
 	reasonNotFound     = "not_found"
 	reasonMediaType    = "media_type"
 	reasonTimeout      = "timeout"
+	reasonPanic        = "panic"   // a mistake of ours; the log says where
 	reasonNoRoom       = "no_room" // the memory for bodies, or the sender's share of it, is in use
 )
 

@@ -38,6 +38,9 @@ type work struct {
 	holder   holder // whose share of the memory for bodies the request uses
 	held     int64  // how much of it
 
+	handed bool // the lanes have the request's events in hand
+	spoilt bool // a panic left it in a state that nobody knows
+
 	announced bool // the body is too large for any door, and fasthttp was told that there is none
 	unread    bool // the body was refused before its end: the answer comes first
 }
@@ -81,7 +84,7 @@ func (w *work) release() {
 	w.names = w.names[:0]
 	w.facts = clickFacts{}
 	w.waited, w.bodyRead, w.announced, w.unread = 0, false, false, false
-	w.holder, w.held = holder{}, 0
+	w.holder, w.held, w.handed, w.spoilt = holder{}, 0, false, false
 }
 
 // next returns the memory of one more event.
@@ -142,7 +145,10 @@ func (w *work) submit(d *Doors, o *origin) error {
 		return nil
 	}
 	var err error
-	if w.tickets, err = d.cfg.Lanes.AddAll(w.tickets[:0], w.events, o.version); err != nil {
+	w.handed = true
+	w.tickets, err = d.cfg.Lanes.AddAll(w.tickets[:0], w.events, o.version)
+	w.handed = false
+	if err != nil {
 		return err
 	}
 	start := time.Now()
@@ -159,7 +165,9 @@ func (w *work) submit(d *Doors, o *origin) error {
 // submitLoad is submit for rows of a columnar batch and the events beside them.
 func (w *work) submitLoad(d *Doors, o *origin) error {
 	w.load.Events, w.load.Tickets = w.events, w.tickets[:0]
+	w.handed = true
 	err := d.cfg.Lanes.AddLoad(&w.load, o.version)
+	w.handed = false
 	w.tickets = w.load.Tickets
 	if err != nil {
 		return err
@@ -171,7 +179,9 @@ func (w *work) submitLoad(d *Doors, o *origin) error {
 
 // submitOne is submit for a single event.
 func (w *work) submitOne(d *Doors, o *origin, e *event.Event, kind int, wait time.Duration) (journal.Ticket, error) {
+	w.handed = true
 	ticket, err := d.cfg.Lanes.Add(e, o.version)
+	w.handed = false
 	if err != nil {
 		return ticket, err
 	}
