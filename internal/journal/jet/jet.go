@@ -34,6 +34,7 @@ type Options struct {
 	Log       *slog.Logger             // default: none
 	Metrics   prometheus.Registerer    // default: none
 	Gaps      map[string][]journal.Gap // by stream: what a repair has acknowledged as lost is no reason for alarm
+	Room      func(bytes int64) bool   // has the volume so much free? nil: always
 	NoSync    bool                     // acknowledge before the fsync: only to measure what it costs
 }
 

@@ -25,6 +25,9 @@ const (
 	// files. Within one the engine reads the file, writes down every message that goes and copies the rest, all while it
 	// takes no messages. One that is nearly full needs the room.
 	trimWhole = 32 << 20
+	// copyRoom is what a file is taken for that cannot be looked at, and copyMargin what others may write meanwhile.
+	copyRoom   = 16 << 20
+	copyMargin = 2 << 20
 	// trimLook is how far into a file its first message is looked for.
 	trimLook = 1 << 20
 )
@@ -64,7 +67,26 @@ func (s *Stream) Trim(ctx context.Context, below uint64) error {
 	if held := int64(st.Bytes); st.First >= below || held > trimWhole && held < s.j.share(s.name)/2 {
 		return nil
 	}
+	if !s.j.mayCopy(blocks) {
+		return nil
+	}
 	return s.purge(ctx, below)
+}
+
+// mayCopy says whether the disk has room for the copy that the engine makes of a file when it is cut within. A copy that
+// finds none would stop the stream for good, as every failed write does.
+func (j *Journal) mayCopy(blocks []block) bool {
+	if j.opt.Room == nil {
+		return true
+	}
+	size := int64(copyRoom)
+	if len(blocks) > 0 {
+		info, err := os.Stat(blocks[len(blocks)-1].path)
+		if err == nil {
+			size = info.Size()
+		}
+	}
+	return j.opt.Room(size + copyMargin)
 }
 
 // purge has the engine delete what is below a sequence.

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"milliard/internal/journal/jet"
 )
 
 // TestALargeStreamIsTrimmedBetweenFiles: an exact cut keeps appends waiting while the engine rewrites a file.
@@ -59,5 +61,26 @@ func TestALargeStreamIsTrimmedBetweenFiles(t *testing.T) {
 	}
 	if st, err = s.State(t.Context()); err != nil || st.First != messages-below/2 {
 		t.Fatalf("a small stream after a trim below %d: %+v, %v", messages-below/2, st, err)
+	}
+}
+
+// TestAFileIsNotCutWithoutRoomForItsCopy: the engine copies what is left of it, and a write that fails stops the stream for good.
+func TestAFileIsNotCutWithoutRoomForItsCopy(t *testing.T) {
+	free := int64(3 << 20)
+	j := open(t, t.TempDir(), func(o *jet.Options) { o.Room = func(n int64) bool { return free >= n } })
+	s := stream(t, j, "lane-0")
+	for last := range uint64(20) {
+		if _, err := s.Append(t.Context(), last, make([]byte, 100<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, first := range []uint64{1, 10} {
+		if err := s.Trim(t.Context(), 10); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := s.State(t.Context()); err != nil || st.First != first {
+			t.Errorf("with %d bytes free: %+v, %v", free, st, err)
+		}
+		free = 5 << 20
 	}
 }
