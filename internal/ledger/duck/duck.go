@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	duckdb "github.com/duckdb/duckdb-go/v2"
@@ -89,7 +90,8 @@ type Ledger struct {
 	metrics *metrics
 	adhoc   chan struct{} // slots for users' statements
 
-	write chan struct{} // holds one token: the right to write
+	write     chan struct{} // holds one token: the right to write
+	restUntil atomic.Int64  // unix nanoseconds before which no checkpoint or compaction begins
 
 	// Of the writer.
 	conn       *sql.Conn // nil after a failure; made anew by the next writer

@@ -16,6 +16,9 @@ import (
 // Durable folds the write-ahead log into the file and syncs it, then says which positions the file holds. It waits for
 // a gap between flushes; readers do not stop it. After an error nothing may be trimmed.
 func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
+	if err := l.rest(ctx); err != nil {
+		return nil, fmt.Errorf("checkpoint: %w: %w", ledger.ErrUnavailable, err)
+	}
 	if err := l.lock(ctx); err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
@@ -38,7 +41,10 @@ func (l *Ledger) durableLocked(ctx context.Context) (map[int]ledger.Position, er
 	if l.uncheck {
 		began := time.Now()
 		crash.Point(crash.CheckpointBefore)
-		if _, err := conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT"); err != nil {
+		if err := l.upkeep(func() error {
+			_, err := conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT")
+			return err
+		}); err != nil {
 			l.dropConn()
 			err = fmt.Errorf("checkpoint: %w: %w", ledger.ErrUnavailable, l.fail(err))
 			if _, again := l.writer(ctx); again != nil { // a stopped engine is opened anew at once, for the readers' sake
