@@ -1,6 +1,8 @@
 package collect
 
 import (
+	"encoding/binary"
+	"slices"
 	"unicode/utf8"
 
 	"milliard/client"
@@ -22,13 +24,31 @@ func (r *batchReader) check() {
 		if f == int(client.FieldUA) || f == int(client.FieldReferrer) {
 			continue
 		}
-		for _, text := range r.batch.Strings[f].Dict {
-			if !utf8.Valid(text) {
-				r.suspect |= 1 << f
-				break
-			}
+		dict := r.batch.Strings[f].Dict
+		if !allASCII(dict) && slices.ContainsFunc(dict, func(text []byte) bool { return !utf8.Valid(text) }) {
+			r.suspect |= 1 << f
 		}
 	}
+}
+
+// allASCII says whether no text has a byte beyond ASCII. Most of them are ids, of which a request has thousands.
+func allASCII(texts [][]byte) bool {
+	const high = 0x8080808080808080
+	seen := uint64(0)
+	for _, text := range texts {
+		n := len(text)
+		if n < 8 {
+			for _, c := range text {
+				seen |= uint64(c)
+			}
+			continue
+		}
+		for i := 0; i+8 < n; i += 8 {
+			seen |= binary.LittleEndian.Uint64(text[i:])
+		}
+		seen |= binary.LittleEndian.Uint64(text[n-8:])
+	}
+	return seen&high == 0
 }
 
 // stringField says which field a string column of a client batch is.

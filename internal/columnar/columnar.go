@@ -201,24 +201,8 @@ func DecodeStrings(s *Strings, src []byte, n int) (rest []byte, err error) {
 		return nil, fmt.Errorf("%w: dictionary size", ErrCorrupt)
 	}
 	src = src[used:]
-	lengths := src
-	total := uint64(0)
-	for range count {
-		l, used := binary.Uvarint(src)
-		if used <= 0 || l > uint64(len(src)) {
-			return nil, fmt.Errorf("%w: dictionary entry length", ErrCorrupt)
-		}
-		total += l
-		src = src[used:]
-	}
-	if total > uint64(len(src)) {
-		return nil, fmt.Errorf("%w: dictionary of %d bytes in %d", ErrCorrupt, total, len(src))
-	}
-	for range count {
-		l, used := binary.Uvarint(lengths)
-		lengths = lengths[used:]
-		s.Dict = append(s.Dict, src[:l:l])
-		src = src[l:]
+	if src, err = s.decodeDict(src, int(count)); err != nil {
+		return nil, err
 	}
 	if count == 0 {
 		return src, nil
@@ -258,4 +242,49 @@ func DecodeStrings(s *Strings, src []byte, n int) (rest []byte, err error) {
 		return src, nil
 	}
 	return nil, fmt.Errorf("%w: index form %d", ErrCorrupt, form)
+}
+
+// decodeDict reads the lengths of count entries, and the entries.
+func (s *Strings) decodeDict(src []byte, count int) (rest []byte, err error) {
+	if count > len(src) {
+		return nil, fmt.Errorf("%w: %d dictionary entries in %d bytes", ErrCorrupt, count, len(src))
+	}
+	short, total := byte(0), 0
+	for _, l := range src[:count] { // nearly always every length is one byte
+		short |= l
+		total += int(l)
+	}
+	s.Dict = slices.Grow(s.Dict[:0], count)[:count]
+	if short < 1<<7 {
+		lengths, rest := src[:count], src[count:]
+		if total > len(rest) {
+			s.Dict = s.Dict[:0]
+			return nil, fmt.Errorf("%w: dictionary of %d bytes in %d", ErrCorrupt, total, len(rest))
+		}
+		for i, l := range lengths {
+			s.Dict[i] = rest[:l:l]
+			rest = rest[l:]
+		}
+		return rest, nil
+	}
+	s.Dict = s.Dict[:0]
+	lengths, all := src, uint64(0)
+	for range count {
+		l, used := binary.Uvarint(src)
+		if used <= 0 || l > uint64(len(src)) {
+			return nil, fmt.Errorf("%w: dictionary entry length", ErrCorrupt)
+		}
+		all += l
+		src = src[used:]
+	}
+	if all > uint64(len(src)) {
+		return nil, fmt.Errorf("%w: dictionary of %d bytes in %d", ErrCorrupt, all, len(src))
+	}
+	for range count {
+		l, used := binary.Uvarint(lengths)
+		lengths = lengths[used:]
+		s.Dict = append(s.Dict, src[:l:l])
+		src = src[l:]
+	}
+	return src, nil
 }
