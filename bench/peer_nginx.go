@@ -66,7 +66,7 @@ function init(args)
   local f = assert(io.open(args[1] .. "." .. id, "rb"))
   tokens = f:read("*a")
   f:close()
-  at, last = 1, #tokens - 72
+  at, last, wait = 1, #tokens - 72, tonumber(args[2])
   tail = " HTTP/1.1\r\nHost: bench\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0\r\n\r\n"
 end
 function request()
@@ -74,6 +74,16 @@ function request()
   at = at + 73
   if at > last then at = 1 end
   return r
+end
+`
+
+// wrkPause makes every connection wait between an answer and the next request, on average as many milliseconds as the
+// second argument says: wrk waits for whole ones.
+const wrkPause = `
+function delay()
+  local whole = math.floor(wait)
+  if math.random() < wait - whole then whole = whole + 1 end
+  return whole
 end
 `
 
@@ -96,16 +106,26 @@ var wrkLines = map[string]*regexp.Regexp{ //nolint:gochecknoglobals // constants
 
 // wrk loads addr for the span of a run.
 func (h *harness) wrk(ctx context.Context, addr, tokens string, conns int) (*wrkResult, error) {
+	return h.wrkWaiting(ctx, addr, tokens, conns, 0)
+}
+
+// wrkWaiting is wrk with a pause of so many milliseconds before each request.
+func (h *harness) wrkWaiting(ctx context.Context, addr, tokens string, conns int, wait float64) (*wrkResult, error) {
 	binary, err := need("wrk", "wrk")
 	if err != nil {
 		return nil, err
 	}
 	script := tokens + ".lua" // two generators at once must not write the same file
-	if err := os.WriteFile(script, []byte(wrkScript), 0o600); err != nil {
+	text := wrkScript
+	if wait > 0 {
+		text += wrkPause
+	}
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	out, err := output(ctx, binary, "-t", strconv.Itoa(wrkThreads), "-c", strconv.Itoa(conns), "-d",
-		strconv.Itoa(max(1, int(h.opt.span.Seconds())))+"s", "--timeout", "10s", "--latency", "-s", script, "http://"+addr+"/i", "--", tokens)
+		strconv.Itoa(max(1, int(h.opt.span.Seconds())))+"s", "--timeout", "10s", "--latency", "-s", script, "http://"+addr+"/i", "--", tokens,
+		strconv.FormatFloat(wait, 'f', 3, 64))
 	if err != nil {
 		return nil, err
 	}
