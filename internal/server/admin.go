@@ -11,6 +11,7 @@ import (
 	"milliard/internal/api"
 	"milliard/internal/catalog"
 	"milliard/internal/ops"
+	"milliard/internal/outage"
 	"milliard/internal/report"
 )
 
@@ -42,11 +43,15 @@ func (s *Server) compact(ctx context.Context) {
 	defer tick.Stop()
 	checkpoint := time.NewTicker(checkpointEvery)
 	defer checkpoint.Stop()
+	var failing outage.Outage
 	for {
 		select {
 		case <-tick.C:
-			if err := s.ledger.Compact(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("compaction failed, it goes on next time", "err", err)
+			err := s.ledger.Compact(ctx)
+			if err == nil {
+				failing.Worked(time.Now())
+			} else if n, say := failing.Failed(time.Now()); say && ctx.Err() == nil {
+				s.log.Warn("compaction failed, it goes on next time", "attempts", n, "err", err)
 			}
 		case <-checkpoint.C:
 			if _, err := s.ledger.Durable(ctx); err != nil && ctx.Err() == nil {
