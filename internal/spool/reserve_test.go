@@ -197,7 +197,7 @@ func TestAnIdleSpoolFindsOutThatItsDiskWorksAgain(t *testing.T) {
 
 func TestTheReserveOutlivesAProcess(t *testing.T) {
 	dir := t.TempDir()
-	edit := func(o *spool.Options) { o.Reserve, o.FileBytes = 16<<10, 4<<10 }
+	edit := func(o *spool.Options) { o.Reserve, o.FileBytes = 16<<10, 2<<10 }
 	s := open(t, dir, edit)
 	s.Lane(0).Tend()
 	put(t, s, 1)
@@ -209,10 +209,10 @@ func TestTheReserveOutlivesAProcess(t *testing.T) {
 		return names
 	}
 	left := rooms()
-	if len(left) != 3 {
+	if len(left) != 7 {
 		t.Fatalf("%v", left)
 	}
-	if err := os.WriteFile(left[0], bytes.Repeat([]byte{1}, 4<<10), 0o600); err != nil { // not what it should be
+	if err := os.WriteFile(left[0], bytes.Repeat([]byte{1}, 2<<10), 0o600); err != nil { // not what it should be
 		t.Fatal(err)
 	}
 	s = open(t, dir, edit)
@@ -220,14 +220,14 @@ func TestTheReserveOutlivesAProcess(t *testing.T) {
 		t.Errorf("%v of %v", now, left)
 	}
 	s.Lane(0).Tend()
-	if st := s.Status()[0]; st.Reserve != 16<<10 || len(rooms()) != 4 {
+	if st := s.Status()[0]; st.Reserve != 16<<10 || len(rooms()) != 8 {
 		t.Errorf("%+v %v", st, rooms())
 	}
 	if n, _ := drain(t, s); n != 1 {
 		t.Errorf("%d events", n)
 	}
-	s = open(t, dir, func(o *spool.Options) { o.Reserve, o.FileBytes = 4<<10, 4<<10 })
-	if st := s.Status()[0]; st.Reserve != 4<<10 || len(rooms()) != 1 {
+	s = open(t, dir, func(o *spool.Options) { o.Reserve, o.FileBytes = 8<<10, 2<<10 })
+	if st := s.Status()[0]; st.Reserve != 8<<10 || len(rooms()) != 4 {
 		t.Errorf("a smaller reserve: %+v %v", st, rooms())
 	}
 }

@@ -44,12 +44,16 @@ var (
 // Patience is how long a click waits for the spool.
 const Patience = 20 * time.Millisecond
 
+// reserveFiles is the least number of files of a reserve: when one is drained its room is anybody's for a moment, and on a full
+// disk it may not come back.
+const reserveFiles = 4
+
 // Options are what a spool needs. Only Dir and Lanes must be given.
 type Options struct {
 	Dir       string
 	Lanes     int
 	MaxBytes  int64                 // of all files of one lane; default 64 MiB
-	FileBytes int64                 // after which the next file is begun; default 4 MiB, and no more than Reserve
+	FileBytes int64                 // after which the next file is begun; default 4 MiB, and a part of Reserve
 	Reserve   int64                 // room on the disk that each lane takes in advance; default none
 	Disk      Disk                  // default the operating system's
 	Now       func() time.Time      // default time.Now
@@ -66,7 +70,7 @@ func (o *Options) setDefaults() {
 		o.FileBytes = 4 << 20
 	}
 	if o.Reserve > 0 {
-		o.FileBytes = min(o.FileBytes, o.Reserve)
+		o.FileBytes = min(o.FileBytes, max(1, o.Reserve/reserveFiles))
 	}
 	if o.Disk == nil {
 		o.Disk = osDisk{}

@@ -180,7 +180,7 @@ func spoilt(t *testing.T, reserve int64, spoil func(b []byte) []byte, events, le
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(b) < int(reserve) {
+	if len(b) < int(reserve/4) {
 		t.Fatalf("%d bytes", len(b))
 	}
 	b = spoil(bytes.TrimRight(b, "\x00"))
