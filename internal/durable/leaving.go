@@ -34,7 +34,7 @@ func Hold(paths ...string) *Leaving {
 // piece took. A file that still has a name is let go as it is. When ctx ends, the rest goes at once.
 func (l *Leaving) Release(ctx context.Context) {
 	for _, f := range l.files {
-		if info, err := f.Stat(); err == nil && nameless(info) {
+		if info, err := f.Stat(); err == nil && Nameless(info) {
 			shrink(ctx, f, info.Size())
 		}
 		_ = f.Close() // nothing was written
@@ -42,8 +42,9 @@ func (l *Leaving) Release(ctx context.Context) {
 	l.files = nil
 }
 
-// nameless says whether a file has no name any more. Where that cannot be known it is taken to have one.
-func nameless(info fs.FileInfo) bool {
+// Nameless says whether an open file has no name any more: who reads one may find that its end is gone. Where that cannot
+// be known it is taken to have one.
+func Nameless(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && st.Nlink == 0
 }

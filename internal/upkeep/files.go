@@ -2,8 +2,12 @@ package upkeep
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+
+	"milliard/internal/durable"
 )
 
 // copyFile copies a file's content.
@@ -12,17 +16,36 @@ func copyFile(from, to string) error { return copyWith(from, to, func(*os.File) 
 // copySynced copies a file and returns when the content is on disk.
 func copySynced(from, to string) error { return copyWith(from, to, (*os.File).Sync) }
 
-func copyWith(from, to string, end func(*os.File) error) error {
-	in, err := os.Open(from)
+func copyWith(from, to string, end func(*os.File) error) (err error) {
+	for range 3 { // one that went while it was copied may have been replaced
+		var in *os.File
+		if in, err = os.Open(from); err != nil {
+			return err
+		}
+		err = copyOpened(in, to, end)
+		_ = in.Close() // nothing was written
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// copyOpened copies an open file. One that is removed meanwhile is given back in pieces and may have lost its end: it
+// counts as not there.
+func copyOpened(in *os.File, to string, end func(*os.File) error) error {
+	info, err := in.Stat()
 	if err != nil {
 		return err
 	}
-	defer in.Close()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
+	n, err := io.Copy(out, in)
+	if err == nil && (n < info.Size() || durable.Nameless(info)) {
+		err = fmt.Errorf("%s was removed while it was copied: %w", in.Name(), fs.ErrNotExist)
+	}
 	if err == nil {
 		err = end(out)
 	}
