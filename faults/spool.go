@@ -10,7 +10,7 @@ import (
 )
 
 // spoolFails lets writes and syncs of the click spool fail while clicks go there: those who wait for it are redirected at
-// risk and told so, the others are durable somewhere, and what the spool had taken before is counted.
+// risk and told so, the others are durable somewhere, what the spool had taken before is counted, and it goes on by itself.
 func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) (met bool, err error) {
 	name := fmt.Sprintf("spool%d", i)
 	a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", "1")
@@ -47,6 +47,9 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 			if met = len(t.hits()) > 0; met && a.wellFor(ctx, maxAnswer, "/readyz?part=grid") {
 				r.Wrong++
 				r.note("wrong: %s of the spool, and /readyz says that all is well", f)
+			}
+			if err := a.p.await(ctx, a.p.patience(), "/readyz?part=grid"); err != nil {
+				return fmt.Errorf("the spool has not tried again: %w", err)
 			}
 			return a.p.kill()
 		})

@@ -342,3 +342,20 @@ func TestARunningSpoolFillsItsReserve(t *testing.T) {
 		<-woken
 	}
 }
+
+// TestASmallReserveHasSeveralFiles: the room of a drained file is anybody's for a moment, and on a full disk is gone then.
+func TestASmallReserveHasSeveralFiles(t *testing.T) {
+	d := &volume{Disk: spool.OS(), room: 16 << 10}
+	s := open(t, t.TempDir(), func(o *spool.Options) { o.Disk, o.Reserve = d, 16<<10 })
+	s.Lane(0).Tend()
+	put(t, s, 1)
+	d.room = -1 << 20 // others have taken more than there is: what is given back is theirs
+	if n, ended := drain(t, s); n != 1 || len(ended) != 1 {
+		t.Fatalf("%d events, %d ended", n, len(ended))
+	}
+	s.Lane(0).Tend()
+	put(t, s, 2)
+	if st := s.Status()[0]; st.NoRoom == nil || st.Reserve == 0 {
+		t.Errorf("%+v", st)
+	}
+}
