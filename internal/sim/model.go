@@ -20,6 +20,7 @@ type model struct {
 	lane   int
 	window int64 // ms
 	minted int64 // ms that an id of ours is remembered for
+	wait   int64 // ms that an event may wait between a door and the journal without becoming older than that
 
 	log  []*logged // by sequence - 1
 	next uint64    // the first sequence that is not folded
@@ -30,7 +31,7 @@ type model struct {
 	foreign  map[string]int64      // log time of the claim
 	forever  map[string]bool       // minted ids, rows of imports, orders
 	numbers  map[int]place         // where the attempts stand
-	outlived int                   // spooled events whose ids had been forgotten
+	outlived int                   // spooled events whose ids were forgotten too early
 	valid    map[string]int        // how often an identity was counted
 }
 
@@ -64,7 +65,8 @@ type row struct {
 }
 
 func newModel(lane int, window, tokenLife time.Duration) *model {
-	m := &model{lane: lane, window: window.Milliseconds(), minted: (tokenLife + window + 2*time.Hour).Milliseconds()}
+	wait := window + 2*time.Hour
+	m := &model{lane: lane, window: window.Milliseconds(), minted: (tokenLife + wait).Milliseconds(), wait: wait.Milliseconds()}
 	m.forget()
 	return m
 }
@@ -256,7 +258,7 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 	switch {
 	case e.Space == event.Minted && m.clockOf(l)-int64(e.ID.Hi>>16) > m.minted: // has waited for longer than ids are remembered
 		class = event.Expired
-		if l.head.Spooled && e.Flags&event.FlagExpired == 0 {
+		if l.head.Spooled && e.Flags&event.FlagExpired == 0 && m.clockOf(l)-l.head.Received <= m.wait {
 			m.outlived++
 		}
 	case forgotten:
