@@ -24,7 +24,8 @@ func (g *Grid) Unsealed(lane int) (batches []SealedBatch, ok bool) {
 
 // Replay works verdicts out again for a lane that nobody owns: from the newest readable image at or below limit, through
 // archive and journal, up to seq until. It writes nothing. each gets every batch that it knows the verdicts of and that
-// was not sealed, in order. It returns the state that it reached.
+// was not sealed, in order; where the log has a gap, those before it, and then journal.ErrGap is returned. It returns the
+// state that it reached.
 func Replay(ctx context.Context, cfg *LaneConfig, limit, until uint64, each func(SealedBatch) error) (*State, error) {
 	l := &Lane{cfg: *cfg}
 	if l.cfg.Files == nil {
@@ -48,13 +49,17 @@ func Replay(ctx context.Context, cfg *LaneConfig, limit, until uint64, each func
 	}
 	st.dropSealed(sealed)
 	src := newSource(ctx, &l.cfg, st.pos.Seq+1, stream.First)
-	if err := errors.Join(foldTo(ctx, st, src, until), src.Close()); err != nil {
-		return nil, err
+	folded := errors.Join(foldTo(ctx, st, src, until), src.Close())
+	if folded != nil && !errors.Is(folded, journal.ErrGap) {
+		return nil, folded
 	}
 	for _, b := range st.unsealed {
 		if err := each(b); err != nil {
 			return nil, err
 		}
+	}
+	if folded != nil {
+		return nil, folded
 	}
 	return st, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"milliard/internal/catalog"
+	"milliard/internal/ledger"
 	"milliard/internal/server"
 	"milliard/internal/testkit"
 	"milliard/internal/upkeep"
@@ -99,6 +100,16 @@ func (k *kit) sealed() {
 	testkit.Eventually(k.t, 30*time.Second, "a segment is sealed", func() bool {
 		names, err := filepath.Glob(filepath.Join(k.dir, "archive", "lane=0", "*.main.zst"))
 		return err == nil && len(names) > 0
+	})
+}
+
+// rolledUp waits until days have been made of the cells: compaction rests between its steps.
+func (k *kit) rolledUp() {
+	k.t.Helper()
+	testkit.Eventually(k.t, 30*time.Second, "days are rolled up", func() bool {
+		var table ledger.Table
+		answer := k.post(k.s.AdminURL()+"/v1/sql", "application/json", `{"query": "SELECT 1 FROM cells_1d LIMIT 1"}`, "")
+		return json.Unmarshal(answer, &table) == nil && len(table.Rows) > 0
 	})
 }
 

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"milliard/internal/event"
@@ -41,8 +42,8 @@ func (r *run) lane(ctx context.Context, l *Lane) error {
 	}
 	if r.sound {
 		w.unsealed = nil
-	} else if w.unsealed, err = verdictsOf(ctx, l, want); err != nil {
-		return err
+	} else if w.unsealed, err = verdictsOf(ctx, l, want); err != nil && !errors.Is(err, journal.ErrGap) {
+		return err // a gap is for the walk to report: there is more to be told than that
 	}
 	if r.opt.Ledger == nil { // everything that has a verdict
 		counted = sealed
@@ -90,19 +91,17 @@ func (r *run) lane(ctx context.Context, l *Lane) error {
 	return nil
 }
 
+// verdictsOf returns the verdicts that stand in no segment, with an error those that are known all the same.
 func verdictsOf(ctx context.Context, l *Lane, until uint64) (map[uint64]Verdicts, error) {
 	if l.Unsealed == nil {
 		return nil, nil
 	}
 	list, err := l.Unsealed(ctx, until)
-	if err != nil {
-		return nil, err
-	}
 	out := make(map[uint64]Verdicts, len(list))
 	for _, v := range list {
 		out[v.Seq] = v
 	}
-	return out, nil
+	return out, err
 }
 
 // state holds what the engine says of the stream against archive and ledger.

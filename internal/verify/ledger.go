@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"milliard/internal/event"
+	"milliard/internal/journal"
 	"milliard/internal/ledger"
 )
 
@@ -372,7 +373,7 @@ func (r *run) explainRows(ctx context.Context, g group) error {
 func (r *run) again(ctx context.Context, l *Lane, g group, c *counter) error {
 	counted := r.at[l.Number].Seq
 	unsealed, err := verdictsOf(ctx, l, counted)
-	if err != nil {
+	if err != nil && !errors.Is(err, journal.ErrGap) {
 		return err
 	}
 	first := g.start * groupSize
