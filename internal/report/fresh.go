@@ -12,7 +12,7 @@ import (
 
 // Fresh says up to when an answer is complete.
 type Fresh struct {
-	AsOf  *time.Time  `json:"as_of"`  // log time of the lane that is furthest behind; null before anything was counted
+	AsOf  *time.Time  `json:"as_of"`  // log time of the lane that is furthest behind; null before something was counted of every lane
 	LagMS int64       `json:"lag_ms"` // how far as_of is behind the clock
 	Lanes []LaneFresh `json:"lanes"`
 
@@ -106,13 +106,15 @@ func (hs *horizons) upTo(lane int, seq uint64) (at time.Time) {
 // judge fills in what follows from the lanes: up to when each is complete, the oldest of these, the lag and whether a lane
 // is missing. An answer that holds everything that was accepted is complete up to now, although log time is older.
 func (s *Service) judge(f *Fresh, now time.Time, halted []int) {
+	begins := false
 	for i := range f.Lanes {
 		l := &f.Lanes[i]
 		if slices.Contains(halted, l.Lane) {
 			l.Halted, f.partial = true, true
 		}
-		if l.Seq == 0 {
-			continue // an acquired lane without a single batch holds nothing back
+		if l.Seq == 0 { // nothing of it was counted yet, though its first events may have been accepted
+			begins = true
+			continue
 		}
 		if now.Sub(l.AsOf) > longAgo {
 			l.AsOf = s.completeTo(l, now)
@@ -121,6 +123,9 @@ func (s *Service) judge(f *Fresh, now time.Time, halted []int) {
 			at := l.AsOf
 			f.AsOf = &at
 		}
+	}
+	if begins && s.settled != nil { // a lane of a running server begins with a batch of its own, so this lasts a second
+		f.AsOf = nil
 	}
 	if f.AsOf != nil {
 		f.LagMS = max(0, now.Sub(*f.AsOf).Milliseconds())

@@ -189,6 +189,29 @@ func TestAnswersSayHowFreshTheyAre(t *testing.T) {
 	}
 }
 
+// A lane of which nothing is counted yet may have accepted its first events: an answer must not be as of a later time.
+func TestALaneThatBeginsHoldsTheAnswerBack(t *testing.T) {
+	b := newBench(t)
+	names := network(t, 1, "UTC", false)
+	folded := time.Date(2026, 4, 2, 10, 0, 0, 0, time.UTC)
+	b.flush(t, 0, folded, counted{})
+	if _, _, err := b.Acquire(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	now := folded.Add(time.Minute)
+	s := New(Config{
+		Reader: b, Now: func() time.Time { return now },
+		Settled: func(lane int) (uint64, bool) { return 1, true }, // lane 1 has stored a batch that nobody has counted
+	})
+	if f := ask(t, s, names, Request{}).Fresh; f.AsOf != nil || f.LagMS != 0 {
+		t.Errorf("as of %v, lag %d ms", f.AsOf, f.LagMS)
+	}
+	b.flush(t, 1, folded, counted{})
+	if f := ask(t, s, names, Request{}).Fresh; f.AsOf == nil {
+		t.Error("it says nothing although every lane is counted")
+	}
+}
+
 // Log time stands still while nothing happens; an answer that holds everything that was accepted is complete all the same.
 // It must never claim more than that, and never go back.
 func TestAnAnswerThatHoldsEverythingIsCompleteUpToNow(t *testing.T) {
