@@ -203,7 +203,7 @@ func (l *Lane) trim(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("trim: %w", err)
 	}
-	if below <= state.First {
+	if below <= state.First || l.trimmed.left(below, state.Bytes) {
 		return nil
 	}
 	durable, err := l.cfg.Ledger.Durable(ctx)
@@ -224,6 +224,23 @@ func (l *Lane) trim(ctx context.Context) error {
 		return fmt.Errorf("trim: %w", err)
 	}
 	crash.Point(crash.TrimAfter)
+	l.trimmed = trimMark{below: below}
 	l.cfg.Metrics.Trimmed.WithLabelValues(l.label()).Set(float64(below))
 	return nil
+}
+
+// trimMark is the last trim that worked. The journal may have left a part of it for later: asking for the same again would
+// only cost a checkpoint of the ledger every time. The keeper's alone.
+type trimMark struct{ below, bytes uint64 }
+
+// left says whether a trim below a sequence has nothing new to ask for. One that was left is asked for again when the journal
+// has grown by half since: then it may need the room.
+func (m *trimMark) left(below, bytes uint64) bool {
+	if below > m.below {
+		return false
+	}
+	if m.bytes == 0 {
+		m.bytes = max(bytes, 1)
+	}
+	return bytes < m.bytes+m.bytes/2+1
 }

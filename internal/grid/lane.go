@@ -77,6 +77,8 @@ type Lane struct {
 	first     uint64     // below it the lane has trimmed the journal
 	stopOwner func()     // ends the owner alone; nil before it runs
 
+	trimmed trimMark
+
 	marks marks // for readers that must not wait for mu
 
 	recovering, flushing, keeping outage.Outage // what is tried again and again, for the log

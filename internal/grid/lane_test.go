@@ -30,6 +30,7 @@ type book struct {
 	sums    map[ledger.Key]ledger.Value
 	failing error // what Flush answers, without writing; Acquire as well
 	flushes int
+	durable int // how often it was asked what is durable
 	refused int // by failing
 }
 
@@ -68,6 +69,7 @@ func (b *book) Flush(_ context.Context, g *ledger.Generation) error {
 func (b *book) Durable(context.Context) (map[int]ledger.Position, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.durable++
 	return map[int]ledger.Position{0: b.at}, nil
 }
 

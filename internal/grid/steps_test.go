@@ -1,6 +1,7 @@
 package grid
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"milliard/internal/archive"
+	"milliard/internal/journal"
 	"milliard/internal/journal/mem"
 	"milliard/internal/ledger"
 )
@@ -84,6 +86,57 @@ func TestALedgerThatWentBackDoesNotStopSealing(t *testing.T) {
 	if b.book.total() != 40 {
 		t.Fatalf("%d events counted", b.book.total())
 	}
+}
+
+// leaves is a journal that cuts between files only, and has this to say of its size.
+type leaves struct {
+	journal.Stream
+	bytes uint64
+}
+
+func (s *leaves) Trim(context.Context, uint64) error { return nil }
+
+func (s *leaves) State(ctx context.Context) (journal.State, error) {
+	st, err := s.Stream.State(ctx)
+	st.Bytes = s.bytes
+	return st, err
+}
+
+// TestWhatTheJournalLeavesIsNotAskedForAgain: finding out how far the ledger is durable takes a checkpoint.
+func TestWhatTheJournalLeavesIsNotAskedForAgain(t *testing.T) {
+	b := newBench(t)
+	whole := &leaves{Stream: b.stream, bytes: 100}
+	b.stream = whole
+	for i := range 40 {
+		b.append(foreign(fmt.Sprint(i)))
+	}
+	s, err := b.steps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.count(s, 10)
+	b.count(s, 10)
+	if err := s.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	trims := func(bytes uint64, want int) {
+		t.Helper()
+		before := b.book.durable
+		whole.bytes = bytes
+		for range 3 {
+			if err := s.Trim(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := b.book.durable - before; got != want {
+			t.Errorf("with %d bytes the ledger was asked %d times, want %d", bytes, got, want)
+		}
+	}
+	trims(100, 1)
+	trims(150, 0)
+	trims(151, 1) // it may need the room
+	b.count(s, 10)
+	trims(151, 1) // the second-newest image is another one
 }
 
 // TestASupersededOwnerMaySealAndTrim: an owner that is not fenced yet goes on keeping the lane; the next one must not
