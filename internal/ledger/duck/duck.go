@@ -153,8 +153,23 @@ func Open(ctx context.Context, opt Options) (*Ledger, error) {
 	return l, nil
 }
 
-// openEngine opens the file and locks the settings that keep users' statements away from the host.
+// openEngine opens the file. After a power cut the end of the write-ahead log may have to be cut first.
 func openEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
+	db, err := tryEngine(ctx, opt)
+	if err == nil || opt.ReadOnly {
+		return db, err
+	}
+	cut, cutErr := cutTornLog(opt.Path+".wal", err)
+	if cut == 0 || cutErr != nil {
+		return nil, errors.Join(err, cutErr)
+	}
+	opt.Log.Warn("the end of the ledger's write-ahead log had never been written and was cut off: the lanes fold again what stood there",
+		"bytes", cut, "err", err)
+	return tryEngine(ctx, opt)
+}
+
+// tryEngine opens the file and locks the settings that keep users' statements away from the host.
+func tryEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
 	set := url.Values{}
 	if opt.ReadOnly {
 		set.Set("access_mode", "READ_ONLY")
