@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -24,12 +27,12 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 		return false, err
 	}
 	f := []failure{{"fsync", "EIO", 0}, {"write", "ENOSPC", 0}, {"write", "EIO", 0}, {"fsync", "ENOSPC", 0}}[i%4]
-	f.n = []int{1, 3, 10, 30}[i/4%4]
-	var paths []string
-	for n := range 200 { // a drained file is removed, and the next one has another name
-		paths = append(paths, filepath.Join(a.p.data, "spool", "lane-0", fmt.Sprintf("%010d.spool", n+1)))
+	f.n = []int{1, 3, 10, 30}[(i+i/4)%4]
+	paths, what, err := a.failingFiles(f)
+	if err != nil {
+		return false, err
 	}
-	t := a.p.inject(filepath.Join(filepath.Dir(a.p.data), "strace.out"), f.calls, fmt.Sprintf("error=%s:when=%d", f.what, f.n), paths...)
+	t := a.p.inject(filepath.Join(filepath.Dir(a.p.data), "strace.out"), f.calls, what, paths...)
 	a.p.env = []string{limping(2)}
 	err = a.p.spawn()
 	if err == nil {
@@ -38,19 +41,19 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 	if err == nil {
 		var flying int64
 		flying, err = a.load(ctx, func() error {
-			for began := time.Now(); time.Since(began) < promised && len(t.hits()) == 0 && pause(ctx, 50*time.Millisecond); {
+			for began := time.Now(); time.Since(began) < promised && len(t.hits()) == 0 && pause(ctx, 20*time.Millisecond); {
 				if exited(a.p) {
 					return errors.New("the program ended because its spool failed")
 				}
 			}
-			pause(ctx, time.Duration(100+rnd.IntN(400))*time.Millisecond)
 			if met = len(t.hits()) > 0; met && a.wellFor(ctx, maxAnswer, "/readyz?part=grid") {
 				r.Wrong++
 				r.note("wrong: %s of the spool, and /readyz says that all is well", f)
 			}
-			if err := a.p.await(ctx, a.p.patience(), "/readyz?part=grid"); err != nil {
+			if err := a.p.await(ctx, promised, "/readyz?part=grid"); err != nil {
 				return fmt.Errorf("the spool has not tried again: %w", err)
 			}
+			pause(ctx, time.Duration(100+rnd.IntN(400))*time.Millisecond) // clicks go there again
 			return a.p.kill()
 		})
 		r.Flying += int(flying)
@@ -61,4 +64,32 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 	}
 	_, err = b.dir(name)
 	return met, err
+}
+
+// failingFiles says which files of the spool fail, and how. strace counts a thread's calls, and the spool goes from thread to
+// thread: without an end "the first call" would be every attempt that there is. So only the names that are next can fail: for a
+// first call each of them, which is two attempts or more in a row; for a later one so many that a thread comes to it.
+func (a *arena) failingFiles(f failure) (paths []string, what string, err error) {
+	files, what := 4, "error="+f.what
+	if f.n > 1 {
+		files, what = 64*f.n, fmt.Sprintf("error=%s:when=%d", f.what, f.n)
+	}
+	dir := filepath.Join(a.p.data, "spool", "lane-0")
+	there, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, "", fmt.Errorf("look into the spool: %w", err)
+	}
+	last := 0 // no number is given twice: neither to a file nor to a reserve, which is there already
+	for _, e := range there {
+		number, _, _ := strings.Cut(e.Name(), ".")
+		k, err := strconv.Atoi(number)
+		if err != nil {
+			return nil, "", fmt.Errorf("a file in the spool: %w", err)
+		}
+		last = max(last, k)
+	}
+	for k := range files {
+		paths = append(paths, filepath.Join(dir, fmt.Sprintf("%010d.spool", last+1+k)))
+	}
+	return paths, what, nil
 }
