@@ -10,8 +10,9 @@ import (
 )
 
 // judgeHalted compares the clients' log with the files of a directory whose program does not serve: a halt is an alarm and
-// no excuse. An id that was answered and stands neither in the archive nor in the journal is lost for good, unless the
-// ledger has counted it: it may have counted as many as its sums exceed what is left of the log up to its position.
+// no excuse. An id that was answered and stands neither in the archive nor in the journal nor in a whole frame of the click
+// spool is lost for good, unless the ledger has counted it: it may have counted as many as its sums exceed what is left of the
+// log up to its position.
 func judgeHalted(ctx context.Context, data, clientLogPath string) (*finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -23,7 +24,7 @@ func judgeHalted(ctx context.Context, data, clientLogPath string) (*finding, err
 	books, err := readLedger(ctx, filepath.Join(data, "ledger.duckdb"))
 	if err != nil {
 		f.note("halted, and the ledger cannot be read: %v", brief(err))
-		books = &ledgerTruth{}
+		books = &ledgerTruth{positions: map[int]uint64{}} // it has counted nothing, so nothing of it is wrong
 	}
 	raw, problems, err := readRaw(ctx, data, nil)
 	if err != nil {
@@ -36,6 +37,13 @@ func judgeHalted(ctx context.Context, data, clientLogPath string) (*finding, err
 	counted, err := truthOf(raw, books.names, books.positions)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errLog, err)
+	}
+	waiting, err := log.spooled(data, len(raw))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errLog, err)
+	}
+	if waiting > 0 {
+		f.note("halted: %d batches wait in the spool", waiting)
 	}
 	f.Batches, f.Events = log.batches, log.events
 	f.ids(clients, log)
