@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -46,9 +47,11 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 					return errors.New("the program ended because its spool failed")
 				}
 			}
-			if met = len(t.hits()) > 0; met && a.wellFor(ctx, maxAnswer, "/readyz?part=grid") {
-				r.Wrong++
-				r.note("wrong: %s of the spool, and /readyz says that all is well", f)
+			if hits := t.hits(); len(hits) > 0 {
+				met = true
+				if err := a.saysWhy(ctx, f, time.UnixMicro(hits[0].at), r); err != nil {
+					return err
+				}
 			}
 			if err := a.p.await(ctx, promised, "/readyz?part=grid"); err != nil {
 				return fmt.Errorf("the spool has not tried again: %w", err)
@@ -64,6 +67,25 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 	}
 	_, err = b.dir(name)
 	return met, err
+}
+
+// saysWhy checks that /readyz names the error for as long as the spool is sure to rest after its first failure: that clicks
+// wait in it, which /readyz says too, is nothing new.
+func (a *arena) saysWhy(ctx context.Context, f failure, failed time.Time, r *result) error {
+	const rests, enough = 900 * time.Millisecond, 5
+	why := map[string]string{"EIO": syscall.EIO.Error(), "ENOSPC": syscall.ENOSPC.Error()}[f.what]
+	asked := 0
+	for ; time.Since(failed) < rests && pause(ctx, 20*time.Millisecond); asked++ {
+		if err := a.p.probe(ctx, "/readyz?part=grid"); err != nil && strings.Contains(err.Error(), why) {
+			return nil
+		}
+	}
+	if asked < enough {
+		return fmt.Errorf("%w: /readyz was asked %d times while the spool rested after %s", errLate, asked, f)
+	}
+	r.Wrong++
+	r.note("wrong: %s of the spool, and /readyz does not say so", f)
+	return nil
 }
 
 // failingFiles says which files of the spool fail, and how. strace counts a thread's calls, and the spool goes from thread to
