@@ -53,8 +53,8 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 					return err
 				}
 			}
-			if err := a.p.await(ctx, promised, "/readyz?part=grid"); err != nil {
-				return fmt.Errorf("the spool has not tried again: %w", err)
+			if err := a.writesAgain(ctx, f); err != nil {
+				return err
 			}
 			pause(ctx, time.Duration(100+rnd.IntN(400))*time.Millisecond) // clicks go there again
 			return a.p.kill()
@@ -73,10 +73,9 @@ func (b *bench) spoolFails(ctx context.Context, binary string, i int, rnd *rand.
 // wait in it, which /readyz says too, is nothing new.
 func (a *arena) saysWhy(ctx context.Context, f failure, failed time.Time, r *result) error {
 	const rests, enough = 900 * time.Millisecond, 5
-	why := map[string]string{"EIO": syscall.EIO.Error(), "ENOSPC": syscall.ENOSPC.Error()}[f.what]
 	asked := 0
 	for ; time.Since(failed) < rests && pause(ctx, 20*time.Millisecond); asked++ {
-		if err := a.p.probe(ctx, "/readyz?part=grid"); err != nil && strings.Contains(err.Error(), why) {
+		if err := a.p.probe(ctx, "/readyz?part=grid"); err != nil && strings.Contains(err.Error(), f.text()) {
 			return nil
 		}
 	}
@@ -86,6 +85,34 @@ func (a *arena) saysWhy(ctx context.Context, f failure, failed time.Time, r *res
 	r.Wrong++
 	r.note("wrong: %s of the spool, and /readyz does not say so", f)
 	return nil
+}
+
+// writesAgain waits until /readyz does not name the error any more. Under load clicks may be on their way through the spool all the
+// time, so it need not say that all is well.
+func (a *arena) writesAgain(ctx context.Context, f failure) error {
+	for began := time.Now(); ; {
+		err := a.p.probe(ctx, "/readyz?part=grid")
+		if err == nil || strings.Contains(err.Error(), "503 Service Unavailable") && !strings.Contains(err.Error(), f.text()) {
+			return nil
+		}
+		if exited(a.p) {
+			return errors.New("the program ended because its spool failed")
+		}
+		if time.Since(began) > promised {
+			return fmt.Errorf("%w: the spool does not write again within %s: %w", errLate, promised, err)
+		}
+		if !pause(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+// text is what the program is told.
+func (f failure) text() string {
+	if f.what == "ENOSPC" {
+		return syscall.ENOSPC.Error()
+	}
+	return syscall.EIO.Error()
 }
 
 // failingFiles says which files of the spool fail, and how. strace counts a thread's calls, and the spool goes from thread to
