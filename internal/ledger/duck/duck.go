@@ -91,6 +91,7 @@ type Ledger struct {
 	adhoc   chan struct{} // slots for users' statements
 
 	write     chan struct{} // holds one token: the right to write
+	quiet     quietThread   // of who holds write
 	restUntil atomic.Int64  // unix nanoseconds before which no checkpoint or compaction begins
 
 	// Of the writer.
@@ -224,6 +225,7 @@ func (l *Ledger) Close() error {
 	l.mu.Unlock()
 	<-l.write // never given back: there is no writer after this
 	close(l.write)
+	l.quiet.stop()
 	return l.close()
 }
 

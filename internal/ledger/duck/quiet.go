@@ -14,7 +14,7 @@ const longestRest = 500 * time.Millisecond
 // behind meanwhile catch up.
 func (l *Ledger) upkeep(do func() error) error {
 	began := time.Now()
-	err := yielding(do)
+	err := l.quiet.do(do)
 	end := time.Now()
 	l.restUntil.Store(end.Add(min(end.Sub(began), longestRest)).UnixNano())
 	return err
@@ -36,14 +36,34 @@ func (l *Ledger) rest(ctx context.Context) error {
 	}
 }
 
-// yielding runs do on a thread of its own with a lower priority. A thread may not raise its priority again, so it ends
-// with do. It must be nearly all engine: while it runs Go code, a collection may have to wait for it.
-func yielding(do func() error) error {
+// quietThread is a thread with a lower priority. A thread may not raise its priority again, so it is one of its own; it is
+// the same one for the life of a ledger. What it runs must be nearly all engine: while it runs Go code, a collection may have
+// to wait for it. Its owner is who holds the ledger's write: do is never called by two at once, nor after stop.
+type quietThread struct {
+	work chan func() // nil before the first
+}
+
+// do runs f on the thread and returns its error.
+func (q *quietThread) do(f func() error) error {
+	if q.work == nil {
+		q.work = make(chan func())
+		go func(work <-chan func()) {
+			runtime.LockOSThread() // never unlocked: that ends the thread with the goroutine
+			lowerPriority()
+			for f := range work {
+				f()
+			}
+		}(q.work)
+	}
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: that ends the thread with the goroutine
-		lowerPriority()
-		done <- do()
-	}()
+	q.work <- func() { done <- f() }
 	return <-done
+}
+
+// stop ends the thread.
+func (q *quietThread) stop() {
+	if q.work != nil {
+		close(q.work)
+		q.work = nil
+	}
 }

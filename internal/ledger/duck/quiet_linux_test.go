@@ -17,6 +17,7 @@ func TestUpkeepYields(t *testing.T) {
 	}
 	before, tid, inside, within := nice(), 0, 0, 0
 	l := &Ledger{}
+	defer l.quiet.stop()
 	if err := l.upkeep(func() error {
 		inside, within, tid = nice(), unix.Getpid(), unix.Gettid()
 		return nil
@@ -27,8 +28,12 @@ func TestUpkeepYields(t *testing.T) {
 		t.Fatalf("nice %d before, %d inside, on thread %d", before, inside, tid)
 	}
 	for range 50 {
-		if err := yielding(func() error { return nil }); err != nil {
+		again := 0
+		if err := l.upkeep(func() error { again = unix.Gettid(); return nil }); err != nil {
 			t.Fatal(err)
+		}
+		if again != tid {
+			t.Fatalf("on thread %d, and on thread %d before", again, tid)
 		}
 		if after := nice(); after != before {
 			t.Fatalf("nice %d after it, %d before", after, before)
@@ -38,6 +43,7 @@ func TestUpkeepYields(t *testing.T) {
 
 func TestUpkeepRests(t *testing.T) {
 	l := &Ledger{}
+	defer l.quiet.stop()
 	if err := l.rest(t.Context()); err != nil {
 		t.Fatal(err)
 	}
