@@ -103,8 +103,11 @@ type sides struct {
 // twoSides runs two generators at once. The second asks with forged tokens, each connection after a pause of so many
 // milliseconds, or, when there are none, with good ones.
 func (h *harness) twoSides(ctx context.Context, s *series, forged, what string, wait float64) (out sides, err error) {
-	count := int64(h.opt.span.Seconds()*pixelsPerSecond) + 10_000
-	err = h.withTokens(ctx, setup{name: "p2b-wrk"}, count, 2*wrkThreads, func(srv *subject, tokens string) error {
+	count, shards := int64(h.opt.span.Seconds()*pixelsPerSecond)+10_000, wrkThreads // of one side, which may get all there is
+	if forged == "" {
+		count, shards = 2*count, 2*shards
+	}
+	err = h.withTokens(ctx, setup{name: "p2b-wrk"}, count, shards, func(srv *subject, tokens string) error {
 		beside := forged
 		if beside == "" {
 			beside = tokens + "-b"
