@@ -204,11 +204,11 @@ func (d *Dir) putLedger(file string) (kept string, err error) {
 	return kept, durable.SyncDir(d.Path)
 }
 
-// setLedgerAside renames the ledger and its write-ahead log, and returns the new name; empty when there is none.
+// setLedgerAside renames the ledger and what belongs to it, and returns the new name; empty when there is none.
 func (d *Dir) setLedgerAside() (string, error) {
 	name := ledgerFile + "." + time.Now().UTC().Format("20060102-150405") + ".kept"
 	// The log first: a file without its log is an older ledger, which is safe; a log without its file is not.
-	for _, ext := range []string{".wal", ""} {
+	for _, ext := range []string{".wal", "", ".undo"} {
 		err := os.Rename(d.Join(ledgerFile+ext), d.Join(name+ext))
 		if errors.Is(err, fs.ErrNotExist) {
 			if ext == "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -20,13 +21,13 @@ var ErrBackup = errors.New("the ledger's file changed while it was copied")
 // copy holds. Flushes go on meanwhile: between two checkpoints they are written beside what the last one holds. No
 // checkpoint is made until the copy is complete; Durable then answers with the last one's positions. One backup at a time.
 func (l *Ledger) Backup(ctx context.Context, path string) (map[int]ledger.Position, error) {
-	at, epoch, err := l.hold(ctx)
+	at, file, err := l.hold(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("back up ledger: %w", err)
 	}
-	err = copyDurably(ctx, l.opt.Path, path)
-	if now := l.letGo(); err == nil && now != epoch {
-		err = ErrBackup
+	err = copyDurably(ctx, file, path)
+	if l.letGo() != file {
+		err = errors.Join(ErrBackup, err)
 	}
 	if err == nil {
 		err = checkCopy(ctx, path, at, &l.opt)
@@ -37,29 +38,30 @@ func (l *Ledger) Backup(ctx context.Context, path string) (map[int]ledger.Positi
 	return at, nil
 }
 
-// hold makes a checkpoint and keeps further ones back.
-func (l *Ledger) hold(ctx context.Context) (map[int]ledger.Position, uint64, error) {
+// hold makes a checkpoint and keeps further ones back. It returns the file.
+func (l *Ledger) hold(ctx context.Context) (map[int]ledger.Position, *os.File, error) {
 	if err := l.lock(ctx); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer l.unlock()
 	if l.held != nil {
-		return nil, 0, errors.New("another backup is being made")
+		return nil, nil, errors.New("another backup is being made")
 	}
 	at, err := l.durableLocked(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	l.held = maps.Clone(at)
-	return at, l.opened, nil
+	return at, l.file, nil
 }
 
-// letGo ends hold and returns how often the engine has been opened: closing it would have made a checkpoint.
-func (l *Ledger) letGo() uint64 {
+// letGo ends hold and returns the file that is open now. It is another one if the engine was opened anew, and closing it may
+// have made a checkpoint.
+func (l *Ledger) letGo() *os.File {
 	<-l.write
 	defer l.unlock()
 	l.held = nil
-	return l.opened
+	return l.file
 }
 
 // checkCopy opens the copy for reading: it must hold the very positions.
@@ -75,18 +77,13 @@ func checkCopy(ctx context.Context, path string, want map[int]ledger.Position, o
 	return errors.Join(err, c.Close())
 }
 
-// copyDurably copies a file and returns when the copy is on disk.
-func copyDurably(ctx context.Context, from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
+// copyDurably copies a file, which stays open, and returns when the copy is on disk.
+func copyDurably(ctx context.Context, from io.ReaderAt, to string) error {
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, &stoppable{ctx, in})
+	_, err = io.Copy(out, &stoppable{ctx, io.NewSectionReader(from, 0, math.MaxInt64)})
 	if err == nil {
 		err = out.Sync()
 	}

@@ -146,8 +146,13 @@ func checkCrashed(t *testing.T, path string, seed, acknowledged uint64) {
 	subject().MustEqual(t, l, want)
 }
 
+// TestSecondProcessIsRefused: also after the file was read for a backup and for the undo file, because closing any descriptor
+// of a file gives back a process's locks of it.
 func TestSecondProcessIsRefused(t *testing.T) {
 	l := openTest(t)
+	if _, err := l.Backup(t.Context(), filepath.Join(t.TempDir(), "backup.duckdb")); err != nil {
+		t.Fatal(err)
+	}
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$")
 	child.Env = append(os.Environ(), childPath+"="+l.opt.Path, childSeed+"=1")
 	out, err := child.CombinedOutput()

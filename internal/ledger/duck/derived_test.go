@@ -17,7 +17,7 @@ func oldSchema(t *testing.T, path string, version int, rows ...string) {
 	if err := opt.defaults(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := openEngine(t.Context(), &opt)
+	db, err := tryEngine(t.Context(), &opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -37,6 +38,8 @@ var (
 	ErrInUse = errors.New("ledger is open in another process")
 	// ErrForeign: the file is no Milliard ledger.
 	ErrForeign = errors.New("not a milliard ledger")
+	// ErrInterrupted: a checkpoint was not completed, and a ledger opened for reading is not mended.
+	ErrInterrupted = errors.New("the ledger's last checkpoint was interrupted: a server that starts on it makes it as it was before")
 	// ErrNewer: a newer program has migrated the file.
 	ErrNewer = errors.New("ledger schema is newer than this program")
 )
@@ -103,13 +106,16 @@ type Ledger struct {
 	dayHour    int64                   // hour of log time in which the days were last brought up to date
 	uncheck    bool                    // something was committed since the last checkpoint
 	held       map[int]ledger.Position // while a backup is made: what the file's last checkpoint holds; no other is made
-	opened     uint64                  // how often the engine was opened anew
 	commitHook func(commit func() error) error
 	stops      outage.Outage // of the engine, for the log
 
 	mu     sync.RWMutex
 	db     *sql.DB // replaced when the engine has given up on itself
 	closed bool
+
+	// The ledger's file, for copies of it; of the writer. It stays open as long as the engine: closing any descriptor of a file
+	// gives back the process's locks of it, and with them the engine's.
+	file *os.File
 }
 
 var _ ledger.Ledger = (*Ledger)(nil)
@@ -131,11 +137,10 @@ func Open(ctx context.Context, opt Options) (*Ledger, error) {
 		dayHour:  -1,
 		uncheck:  true, // what a crash left in the write-ahead log is not in the file yet
 	}
-	db, err := openEngine(ctx, &l.opt)
+	err := l.openEngine(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", opt.Path, err)
 	}
-	l.db = db
 	if opt.ReadOnly {
 		err = l.checkSchema(ctx)
 	} else {
@@ -154,8 +159,32 @@ func Open(ctx context.Context, opt Options) (*Ledger, error) {
 	return l, nil
 }
 
-// openEngine opens the file. After a power cut the end of the write-ahead log may have to be cut first.
-func openEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
+// openEngine opens the file. What a checkpoint or a power cut has left half done is mended first.
+func (l *Ledger) openEngine(ctx context.Context) error {
+	db, err := mendEngine(ctx, &l.opt)
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(l.opt.Path)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	l.db, l.file = db, file
+	return nil
+}
+
+func mendEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
+	blocks, err := undoTorn(opt.Path, opt.ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	if len(blocks) > 0 {
+		if opt.ReadOnly {
+			return nil, fmt.Errorf("%w (blocks %d)", ErrInterrupted, blocks)
+		}
+		opt.Log.Warn("the ledger's last checkpoint had been interrupted while it wrote over blocks of the file: they are as they were before it",
+			"blocks", blocks)
+	}
 	db, err := tryEngine(ctx, opt)
 	if err == nil || opt.ReadOnly {
 		return db, err
@@ -167,6 +196,16 @@ func openEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
 	opt.Log.Warn("the end of the ledger's write-ahead log had never been written and was cut off: the lanes fold again what stood there",
 		"bytes", cut, "err", err)
 	return tryEngine(ctx, opt)
+}
+
+// closeEngine closes the file, by which the engine may make a checkpoint.
+func (l *Ledger) closeEngine() error {
+	if l.db == nil {
+		return nil
+	}
+	db, file := l.db, l.file
+	l.db, l.file = nil, nil
+	return errors.Join(db.Close(), file.Close())
 }
 
 // tryEngine opens the file and locks the settings that keep users' statements away from the host.
@@ -230,19 +269,29 @@ func (l *Ledger) Close() error {
 }
 
 func (l *Ledger) close() error {
+	if err := l.guard(context.Background()); err != nil {
+		l.opt.Log.Warn("close ledger", "err", err)
+	}
 	l.dropConn()
 	l.metrics.unregister()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.db == nil {
-		return nil
-	}
-	db := l.db
-	l.db = nil
-	if err := db.Close(); err != nil {
+	if err := l.closeEngine(); err != nil {
 		return fmt.Errorf("close ledger: %w", err)
 	}
 	return nil
+}
+
+// guard makes the next checkpoint one that can be undone. The caller is the writer.
+func (l *Ledger) guard(ctx context.Context) error {
+	if l.opt.ReadOnly || l.db == nil || l.dead {
+		return nil
+	}
+	conn, err := l.writer(ctx)
+	if err != nil {
+		return err
+	}
+	return saveUndo(ctx, conn, l.file)
 }
 
 // engine returns the database for readers.
@@ -312,20 +361,14 @@ func (l *Ledger) reopenEngine(ctx context.Context) (*sql.DB, error) {
 	l.dropConn()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.db != nil {
-		if err := l.db.Close(); err != nil {
-			l.opt.Log.Warn("close ledger after a failure", "err", err)
-		}
-		l.db = nil
+	if err := l.closeEngine(); err != nil {
+		l.opt.Log.Warn("close ledger after a failure", "err", err)
 	}
-	db, err := openEngine(ctx, &l.opt)
-	if err != nil {
+	if err := l.openEngine(ctx); err != nil {
 		return nil, fmt.Errorf("reopen: %w", err)
 	}
-	l.db = db
 	l.dead = false
-	l.opened++
-	return db, nil
+	return l.db, nil
 }
 
 // fail notes what err says about the engine, for the next writer. It returns err.

@@ -42,6 +42,9 @@ func (l *Ledger) durableLocked(ctx context.Context) (map[int]ledger.Position, er
 		began := time.Now()
 		crash.Point(crash.CheckpointBefore)
 		if err := l.upkeep(func() error {
+			if err := saveUndo(context.WithoutCancel(ctx), conn, l.file); err != nil {
+				return err
+			}
 			_, err := conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT")
 			return err
 		}); err != nil {

@@ -1,0 +1,243 @@
+package duck
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"milliard/internal/durable"
+)
+
+// A checkpoint of the engine writes beside what the file's last header refers to, with one exception: a block of metadata
+// holds 64 pieces, and new pieces go to free places of blocks whose other pieces are in use. Such a block is written over
+// where it stands, and a process that is killed, or a power cut, may leave the first pages of the new block before the last
+// ones of the old. The engine then refuses the file for the block's checksum. So what a checkpoint may write over is copied
+// to a file beside the ledger first, and given back when the ledger is opened and the checkpoint had not come to its header.
+
+// Layout of the engine's file, storage version 64 and later: three headers of a page each, then blocks. A block begins with its
+// checksum. Source: duckdb, src/storage/single_file_block_manager.cpp and src/common/checksum.cpp.
+const (
+	headersBytes   = 3 * 4096
+	blockBytes     = 256 << 10
+	blockSizeAt    = 4096 + 40 // in the first database header
+	checksumFactor = 0xbf58476d1ce4e5b9
+	checksumStart  = 5381
+)
+
+// Layout of the undo file: magic, SHA-256 of everything behind it, how many blocks, the ledger file's headers, the blocks'
+// numbers, the blocks.
+const (
+	undoMagic  = "MILUNDO1"
+	undoSumAt  = len(undoMagic)
+	undoRestAt = undoSumAt + sha256.Size
+	undoMost   = 1 << 20 // blocks: more than any ledger has
+)
+
+// undoPath is where a ledger's undo file stands.
+func undoPath(ledger string) string { return ledger + ".undo" }
+
+// saveUndo copies the blocks that the next checkpoint may write over, and returns when the copy is on disk. The file is written
+// over where it stands: while it is being written there is no checkpoint, so nobody needs what it held. The caller holds the lock.
+func saveUndo(ctx context.Context, conn *sql.Conn, ledger *os.File) error {
+	ids, err := shared(ctx, conn)
+	if err == nil {
+		err = writeUndo(ledger, ids)
+	}
+	if err != nil {
+		return fmt.Errorf("undo file: %w", err)
+	}
+	return nil
+}
+
+// shared lists the blocks of metadata that have free places.
+func shared(ctx context.Context, conn *sql.Conn) ([]int64, error) {
+	rows, err := conn.QueryContext(ctx, "SELECT block_id FROM pragma_metadata_info() WHERE free_blocks > 0 ORDER BY block_id")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+func writeUndo(in *os.File, ids []int64) error {
+	headers, err := readHeaders(in)
+	if err != nil {
+		return err
+	}
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	there := ids[:0]
+	for _, id := range ids {
+		if blockAt(id)+blockBytes <= info.Size() { // else it has never been written
+			there = append(there, id)
+		}
+	}
+	b := make([]byte, undoRestAt, undoRestAt+8+headersBytes+len(there)*(8+blockBytes))
+	copy(b, undoMagic)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(there)))
+	b = append(b, headers...)
+	for _, id := range there {
+		b = binary.LittleEndian.AppendUint64(b, uint64(id))
+	}
+	for _, id := range there {
+		n := len(b)
+		b = b[:n+blockBytes]
+		if _, err := in.ReadAt(b[n:], blockAt(id)); err != nil {
+			return err
+		}
+	}
+	sum := sha256.Sum256(b[undoRestAt:])
+	copy(b[undoSumAt:], sum[:])
+	return overwrite(undoPath(in.Name()), b)
+}
+
+// overwrite writes a file from its beginning and syncs it; what it had behind that stays there. Giving it back and taking it
+// again would cost the disk more than it is worth.
+func overwrite(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	made := errors.Is(err, fs.ErrNotExist)
+	if made {
+		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil || !made {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+// undoTorn gives back the blocks that a checkpoint was writing over when the process ended, and says which. A block whose
+// checksum is right is left as it is, be it the old or the new one: the pieces in use are the same in both. So is everything
+// if the file has come to another header since, or the undo file was not complete, or another process has the ledger open.
+// This process must not: closing the file here gives back the engine's lock of it. With readOnly nothing is written.
+func undoTorn(ledger string, readOnly bool) ([]int64, error) {
+	undo, err := os.ReadFile(undoPath(ledger))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("undo file: %w", err)
+	}
+	headers, ids, blocks, ok := readUndo(undo)
+	if !ok {
+		return nil, nil
+	}
+	mode, lock := os.O_RDWR, int16(unix.F_WRLCK)
+	if readOnly {
+		mode, lock = os.O_RDONLY, unix.F_RDLCK
+	}
+	f, err := os.OpenFile(ledger, mode, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("undo a checkpoint: %w", err)
+	}
+	var torn []int64
+	if unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: lock}) == nil { // else the engine says who has it
+		if now, bad := readHeaders(f); bad == nil && bytes.Equal(now, headers) { // else it says what is wrong
+			torn, err = giveBack(f, ids, blocks, readOnly)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("undo a checkpoint: %w", err)
+	}
+	return torn, nil
+}
+
+// giveBack writes the saved blocks where the file's have a wrong checksum.
+func giveBack(f *os.File, ids []int64, blocks []byte, readOnly bool) (torn []int64, err error) {
+	block := make([]byte, blockBytes)
+	for i, id := range ids {
+		saved := blocks[i*blockBytes:][:blockBytes]
+		_, err := f.ReadAt(block, blockAt(id))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if err == nil && intact(block) || !intact(saved) {
+			continue
+		}
+		torn = append(torn, id)
+		if readOnly {
+			continue
+		}
+		if _, err := f.WriteAt(saved, blockAt(id)); err != nil {
+			return nil, err
+		}
+	}
+	if len(torn) == 0 || readOnly {
+		return torn, nil
+	}
+	return torn, f.Sync()
+}
+
+// readUndo takes an undo file apart; ok is false if it is not a complete one.
+func readUndo(b []byte) (headers []byte, ids []int64, blocks []byte, ok bool) {
+	const fixed = undoRestAt + 8 + headersBytes
+	if len(b) < fixed || string(b[:undoSumAt]) != undoMagic {
+		return nil, nil, nil, false
+	}
+	n := binary.LittleEndian.Uint64(b[undoRestAt:])
+	if n > undoMost || uint64(len(b)-fixed) < n*(8+blockBytes) {
+		return nil, nil, nil, false
+	}
+	b = b[:fixed+int(n)*(8+blockBytes)]
+	if sha256.Sum256(b[undoRestAt:]) != [sha256.Size]byte(b[undoSumAt:undoRestAt]) {
+		return nil, nil, nil, false
+	}
+	headers, b = b[undoRestAt+8:fixed], b[fixed:]
+	for ; n > 0; n-- {
+		ids = append(ids, int64(binary.LittleEndian.Uint64(b)))
+		b = b[8:]
+	}
+	return headers, ids, b, true
+}
+
+// readHeaders reads the file's headers; they must be of the layout that is known here.
+func readHeaders(f io.ReaderAt) ([]byte, error) {
+	b := make([]byte, headersBytes)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return nil, fmt.Errorf("the ledger's headers: %w", err)
+	}
+	if size := binary.LittleEndian.Uint64(b[blockSizeAt:]); string(b[8:12]) != "DUCK" || size != blockBytes {
+		return nil, fmt.Errorf("the ledger's headers: blocks of %d bytes, not of %d", size, blockBytes)
+	}
+	return b, nil
+}
+
+func blockAt(id int64) int64 { return headersBytes + id*blockBytes }
+
+// intact says whether a block's checksum is right.
+func intact(block []byte) bool {
+	sum := uint64(checksumStart)
+	for b := block[8:]; len(b) > 0; b = b[8:] {
+		sum ^= binary.LittleEndian.Uint64(b) * checksumFactor
+	}
+	return sum == binary.LittleEndian.Uint64(block)
+}

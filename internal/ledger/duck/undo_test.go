@@ -1,0 +1,159 @@
+package duck
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// checkpointed is a ledger before and after a checkpoint: the file, its write-ahead log and the undo file.
+type checkpointed struct {
+	before, after, log, undo []byte
+	flushes                  uint64
+}
+
+// checkpoints makes a ledger that has flushed, been compacted and checkpointed, and copies what it was around the last ones.
+func checkpoints(t *testing.T, seed uint64, rounds, keep int) []checkpointed {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	l, err := Open(t.Context(), Options{Path: path, MergeAge: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	epoch, at, err := l.Acquire(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []checkpointed
+	for i := range rounds {
+		for range 3 {
+			g := crashGeneration(seed, epoch, at)
+			if err := l.Flush(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+			at = g.To
+		}
+		if err := l.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c := checkpointed{before: read(t, path), log: read(t, path+".wal"), flushes: at.Flush}
+		if _, err := l.Durable(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if c.after, c.undo = read(t, path), read(t, undoPath(path)); i >= rounds-keep {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// cutShort is the file when the checkpoint had written the first pages of every block, and no header.
+func (c checkpointed) cutShort(r *rand.Rand) []byte {
+	b := append([]byte(nil), c.before...)
+	for at := headersBytes; at+blockBytes <= len(c.after); at += blockBytes {
+		if at+blockBytes > len(b) {
+			b = append(b, make([]byte, at+blockBytes-len(b))...)
+		}
+		if bytes.Equal(b[at:at+blockBytes], c.after[at:at+blockBytes]) {
+			continue
+		}
+		copy(b[at:], c.after[at:at+(1+r.IntN(blockBytes/pageBytes))*pageBytes])
+	}
+	return b
+}
+
+// TestACheckpointCutShortIsUndone: a process that is killed while the engine writes over a block leaves the pages of two
+// blocks there, and the engine refuses the file.
+func TestACheckpointCutShortIsUndone(t *testing.T) {
+	const seed = 31
+	r := rand.New(rand.NewPCG(seed, 1))
+	refused := 0
+	for _, c := range checkpoints(t, seed, 10, 4) {
+		for range 3 {
+			path := filepath.Join(t.TempDir(), "ledger.duckdb")
+			torn := c.cutShort(r)
+			write(t, path, torn)
+			write(t, path+".wal", c.log)
+			if l, err := Open(t.Context(), Options{Path: path, ReadOnly: true}); err != nil {
+				refused++
+			} else if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			write(t, undoPath(path), append(c.undo, "of a longer one"...))
+			if l, err := Open(t.Context(), Options{Path: path, ReadOnly: true}); err == nil {
+				_ = l.Close()
+			} else if !errors.Is(err, ErrInterrupted) || !bytes.Equal(read(t, path), torn) {
+				t.Fatalf("opened for reading: %v", err)
+			}
+			checkCrashed(t, path, seed, c.flushes) // and the next checkpoint, by closing
+			checkCrashed(t, path, seed, c.flushes)
+		}
+	}
+	if refused == 0 {
+		t.Fatal("the engine opens every file without its undo file: does it need one any more?")
+	}
+}
+
+// TestUndoOnlyWhatItKnows: a good block, another header and an undo file that is not complete change nothing.
+func TestUndoOnlyWhatItKnows(t *testing.T) {
+	c := checkpoints(t, 32, 8, 1)[0]
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	_, ids, blocks, ok := readUndo(c.undo)
+	if !ok || len(ids) == 0 {
+		t.Fatal("the undo file is empty")
+	}
+	c.undo = c.undo[:undoRestAt+8+headersBytes+len(ids)*(8+blockBytes)] // without what a longer one left behind it
+	for i, id := range ids {
+		if !bytes.Equal(blocks[i*blockBytes:][:blockBytes], c.before[blockAt(id):][:blockBytes]) {
+			t.Fatalf("block %d is not what it was before", id)
+		}
+	}
+	rotten := func(b []byte) []byte {
+		b = append([]byte(nil), b...)
+		b[blockAt(ids[0])+5000] ^= 1
+		return b
+	}
+	for name, x := range map[string]struct {
+		file, undo []byte
+		mended     int
+	}{
+		"before":              {c.before, c.undo, 0},
+		"after":               {c.after, c.undo, 0},
+		"torn":                {rotten(c.before), c.undo, 1},
+		"torn after it":       {rotten(c.after), c.undo, 0},
+		"undo file too short": {rotten(c.before), c.undo[:len(c.undo)-1], 0},
+		"undo file empty":     {rotten(c.before), nil, 0},
+		"undo file rotten":    {rotten(c.before), flip(c.undo, len(c.undo)/2), 0},
+		"undo file's number":  {rotten(c.before), flip(c.undo, undoRestAt+5), 0},
+		"ledger cut off":      {c.before[:blockAt(ids[0])], c.undo, len(ids)},
+		"ledger of no bytes":  {nil, c.undo, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, path, x.file)
+			write(t, undoPath(path), x.undo)
+			mended, err := undoTorn(path, false)
+			if err != nil || len(mended) != x.mended {
+				t.Fatalf("%d blocks, %v; want %d", mended, err, x.mended)
+			}
+			if now := read(t, path); x.mended == 0 && !bytes.Equal(now, x.file) || name == "torn" && !bytes.Equal(now, c.before) {
+				t.Fatal("the file is not what it must be")
+			}
+		})
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if mended, err := undoTorn(path, false); err != nil || mended != nil {
+		t.Fatalf("without a ledger: %d, %v", mended, err)
+	}
+}
+
+func flip(b []byte, at int) []byte {
+	b = append([]byte(nil), b...)
+	b[at] ^= 4
+	return b
+}
