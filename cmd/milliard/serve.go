@@ -31,6 +31,7 @@ given by --config (max-wait: 2s).
 func (c *serveCmd) Run(ctx context.Context, out io.Writer) error {
 	cfg := c.Config
 	cfg.Version = version()
+	go boundGarbage(ctx)
 	s, err := server.New(cfg)
 	if err != nil {
 		return err
