@@ -31,7 +31,7 @@ type model struct {
 	foreign  map[string]int64      // log time of the claim
 	forever  map[string]bool       // minted ids, rows of imports, orders
 	numbers  map[int]place         // where the attempts stand
-	outlived int                   // spooled events whose ids were forgotten too early
+	outlived map[int]int64         // spooled attempts whose ids were forgotten, with the clock by which they were
 	valid    map[string]int        // how often an identity was counted
 }
 
@@ -74,7 +74,7 @@ func newModel(lane int, window, tokenLife time.Duration) *model {
 func (m *model) forget() {
 	m.next, m.logTime = 1, 0
 	m.links, m.foreign, m.forever = map[journal.Incarnation]link{}, map[string]int64{}, map[string]bool{}
-	m.numbers, m.valid = map[int]place{}, map[string]int{}
+	m.numbers, m.valid, m.outlived = map[int]place{}, map[string]int{}, map[int]int64{}
 	m.batches = map[journal.Hash]bool{}
 }
 
@@ -185,9 +185,12 @@ func (m *model) events(seq uint64, l *logged, body []byte, seen []byte) string {
 	return ""
 }
 
+// attemptOf is the number of the attempt that an event belongs to.
+func attemptOf(e *event.Event) (int, error) { return strconv.Atoi(strings.TrimPrefix(string(e.Referrer), "r")) }
+
 // number notes where an attempt stands.
 func (m *model) number(r *row, at place) string {
-	n, err := strconv.Atoi(strings.TrimPrefix(string(r.e.Referrer), "r"))
+	n, err := attemptOf(&r.e)
 	if err != nil {
 		return fmt.Sprintf("sequence %d holds an event that nobody sent", at.seq)
 	}
@@ -258,8 +261,10 @@ func (m *model) judge(r *row, l *logged, hint event.Class) event.Class {
 	switch {
 	case e.Space == event.Minted && m.clockOf(l)-int64(e.ID.Hi>>16) > m.minted: // has waited for longer than ids are remembered
 		class = event.Expired
-		if l.head.Spooled && e.Flags&event.FlagExpired == 0 && m.clockOf(l)-l.head.Received <= m.wait {
-			m.outlived++
+		if l.head.Spooled && e.Flags&event.FlagExpired == 0 {
+			if n, err := attemptOf(e); err == nil {
+				m.outlived[n] = m.clockOf(l)
+			}
 		}
 	case forgotten:
 		class = event.Expired

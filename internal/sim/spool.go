@@ -327,7 +327,7 @@ func (o *oracle) placed(lane int, m *journal.Message) {
 		for i := range b.N {
 			var e event.Event
 			b.Row(i, &e)
-			n, err := strconv.Atoi(strings.TrimPrefix(string(e.Referrer), "r"))
+			n, err := attemptOf(&e)
 			if err == nil && n < len(o.w.clients.attempts) && o.w.clients.attempts[n].at == (place{}) {
 				o.w.clients.attempts[n].at = place{lane, m.Seq, row}
 			}
