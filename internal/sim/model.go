@@ -186,7 +186,9 @@ func (m *model) events(seq uint64, l *logged, body []byte, seen []byte) string {
 }
 
 // attemptOf is the number of the attempt that an event belongs to.
-func attemptOf(e *event.Event) (int, error) { return strconv.Atoi(strings.TrimPrefix(string(e.Referrer), "r")) }
+func attemptOf(e *event.Event) (int, error) {
+	return strconv.Atoi(strings.TrimPrefix(string(e.Referrer), "r"))
+}
 
 // number notes where an attempt stands.
 func (m *model) number(r *row, at place) string {

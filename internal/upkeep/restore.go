@@ -208,19 +208,20 @@ func (d *Dir) putLedger(file string) (kept string, err error) {
 func (d *Dir) setLedgerAside() (string, error) {
 	name := ledgerFile + "." + time.Now().UTC().Format("20060102-150405") + ".kept"
 	// The log first: a file without its log is an older ledger, which is safe; a log without its file is not.
+	kept := ""
 	for _, ext := range []string{".wal", "", ".undo"} {
 		err := os.Rename(d.Join(ledgerFile+ext), d.Join(name+ext))
 		if errors.Is(err, fs.ErrNotExist) {
-			if ext == "" {
-				name = ""
-			}
 			continue
 		}
 		if err != nil {
 			return "", fmt.Errorf("set ledger aside: %w", err)
 		}
+		if ext == "" {
+			kept = name
+		}
 	}
-	return name, durable.SyncDir(d.Path)
+	return kept, durable.SyncDir(d.Path)
 }
 
 var _ LedgerCopier = (*duck.Ledger)(nil)

@@ -47,7 +47,7 @@ func (l *Ledger) hold(ctx context.Context) (map[int]ledger.Position, *os.File, e
 	if l.held != nil {
 		return nil, nil, errors.New("another backup is being made")
 	}
-	at, err := l.durableLocked(ctx)
+	at, err := l.durableLocked(ctx, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -55,10 +55,11 @@ func (l *Ledger) hold(ctx context.Context) (map[int]ledger.Position, *os.File, e
 	return at, l.file, nil
 }
 
-// letGo ends hold and returns the file that is open now. It is another one if the engine was opened anew, and closing it may
-// have made a checkpoint.
+// letGo ends hold and returns the file that is open now: another one if the engine was opened anew, none if the ledger was closed.
 func (l *Ledger) letGo() *os.File {
-	<-l.write
+	if _, ok := <-l.write; !ok {
+		return nil
+	}
 	defer l.unlock()
 	l.held = nil
 	return l.file

@@ -113,9 +113,10 @@ type Ledger struct {
 	db     *sql.DB // replaced when the engine has given up on itself
 	closed bool
 
-	// The ledger's file, for copies of it; of the writer. It stays open as long as the engine: closing any descriptor of a file
-	// gives back the process's locks of it, and with them the engine's.
-	file *os.File
+	// Of the writer, too. The ledger's file is there for copies of it. It stays open as long as the engine: closing any descriptor
+	// of a file gives back the process's locks of it, and with them the engine's.
+	file    *os.File
+	leaving *sql.DB // closed, and perhaps still being read
 }
 
 var _ ledger.Ledger = (*Ledger)(nil)
@@ -174,7 +175,7 @@ func (l *Ledger) openEngine(ctx context.Context) error {
 }
 
 func mendEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
-	blocks, err := undoTorn(opt.Path, opt.ReadOnly)
+	blocks, err := undoTorn(opt.Path, opt.ReadOnly, opt.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -198,14 +199,31 @@ func mendEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
 	return tryEngine(ctx, opt)
 }
 
-// closeEngine closes the file, by which the engine may make a checkpoint.
+// errRead: the engine lives until its last reader is gone.
+var errRead = errors.New("the ledger is still being read")
+
+// longestRead is how long a closing waits for readers. Those who ask for something new meanwhile wait, too.
+const longestRead = 2 * time.Second
+
+// closeEngine closes the engine and, when the last reader is gone, the file. It may be called again after errRead.
 func (l *Ledger) closeEngine() error {
-	if l.db == nil {
-		return nil
+	var err error
+	if l.db != nil {
+		err = l.db.Close()
+		l.leaving, l.db = l.db, nil
 	}
-	db, file := l.db, l.file
-	l.db, l.file = nil, nil
-	return errors.Join(db.Close(), file.Close())
+	if l.leaving == nil {
+		return err
+	}
+	for began := time.Now(); l.leaving.Stats().OpenConnections > 0; {
+		if time.Since(began) > longestRead {
+			return errors.Join(err, errRead)
+		}
+		t := time.NewTimer(time.Millisecond)
+		<-t.C
+	}
+	l.leaving = nil
+	return errors.Join(err, l.file.Close())
 }
 
 // tryEngine opens the file and locks the settings that keep users' statements away from the host.
@@ -227,7 +245,10 @@ func tryEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
 	db := sql.OpenDB(connector)
 	db.SetMaxIdleConns(4)
 	db.SetMaxOpenConns(32)
-	for _, q := range []string{"SET GLOBAL TimeZone = 'UTC'", "SET lock_configuration = true"} {
+	for _, q := range []string{
+		"PRAGMA disable_checkpoint_on_shutdown", // Close makes one that can be undone
+		"SET GLOBAL TimeZone = 'UTC'", "SET lock_configuration = true",
+	} {
 		if _, err := db.ExecContext(ctx, q); err != nil && !isLocked(err) {
 			return nil, errors.Join(fmt.Errorf("lock settings: %w", err), db.Close())
 		}
@@ -252,8 +273,8 @@ func openError(err error) error {
 	return err
 }
 
-// Close waits for the writer, then closes the file. The engine folds its write-ahead log into the file if it can; what
-// it cannot is folded by the next Open.
+// Close waits for the writer, folds the write-ahead log into the file, and closes it. Should that fail, the log stays, and the next
+// Open reads it.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -264,34 +285,29 @@ func (l *Ledger) Close() error {
 	l.mu.Unlock()
 	<-l.write // never given back: there is no writer after this
 	close(l.write)
-	l.quiet.stop()
 	return l.close()
 }
 
 func (l *Ledger) close() error {
-	if err := l.guard(context.Background()); err != nil {
-		l.opt.Log.Warn("close ledger", "err", err)
+	if l.metrics != nil && l.db != nil && !l.opt.ReadOnly && !l.dead && l.held == nil {
+		if _, err := l.durableLocked(context.Background(), nil); err != nil {
+			l.opt.Log.Warn("close ledger: its write-ahead log stays", "err", err)
+		}
 	}
+	l.quiet.stop()
 	l.dropConn()
 	l.metrics.unregister()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.closeEngine(); err != nil {
+	err := l.closeEngine()
+	if errors.Is(err, errRead) { // the engine goes with its reader, or with the process
+		l.opt.Log.Warn("close ledger", "err", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("close ledger: %w", err)
 	}
 	return nil
-}
-
-// guard makes the next checkpoint one that can be undone. The caller is the writer.
-func (l *Ledger) guard(ctx context.Context) error {
-	if l.opt.ReadOnly || l.db == nil || l.dead {
-		return nil
-	}
-	conn, err := l.writer(ctx)
-	if err != nil {
-		return err
-	}
-	return saveUndo(ctx, conn, l.file)
 }
 
 // engine returns the database for readers.
@@ -361,7 +377,9 @@ func (l *Ledger) reopenEngine(ctx context.Context) (*sql.DB, error) {
 	l.dropConn()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.closeEngine(); err != nil {
+	if err := l.closeEngine(); errors.Is(err, errRead) {
+		return nil, fmt.Errorf("reopen: %w", err)
+	} else if err != nil {
 		l.opt.Log.Warn("close ledger after a failure", "err", err)
 	}
 	if err := l.openEngine(ctx); err != nil {

@@ -28,12 +28,12 @@ func (l *Ledger) Durable(ctx context.Context) (map[int]ledger.Position, error) {
 	if l.held != nil { // a backup is being made of the file as it is
 		return maps.Clone(l.held), nil
 	}
-	log = durable.Hold(l.opt.Path + ".wal") // the checkpoint removes it, and it may be large
-	return l.durableLocked(ctx)
+	return l.durableLocked(ctx, func() { log = durable.Hold(l.opt.Path + ".wal") }) // it may be large
 }
 
-// durableLocked makes the checkpoint. The caller holds the lock.
-func (l *Ledger) durableLocked(ctx context.Context) (map[int]ledger.Position, error) {
+// durableLocked makes the checkpoint. The caller holds the lock. removing is called when the write-ahead log is about to go:
+// who closes it while the engine still has it gives back the engine's lock.
+func (l *Ledger) durableLocked(ctx context.Context, removing func()) (map[int]ledger.Position, error) {
 	conn, err := l.writer(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w: %w", ledger.ErrUnavailable, l.fail(err))
@@ -44,6 +44,9 @@ func (l *Ledger) durableLocked(ctx context.Context) (map[int]ledger.Position, er
 		if err := l.upkeep(func() error {
 			if err := saveUndo(context.WithoutCancel(ctx), conn, l.file); err != nil {
 				return err
+			}
+			if removing != nil {
+				removing()
 			}
 			_, err := conn.ExecContext(context.WithoutCancel(ctx), "CHECKPOINT")
 			return err

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -136,13 +137,13 @@ func overwrite(path string, b []byte) error {
 // checksum is right is left as it is, be it the old or the new one: the pieces in use are the same in both. So is everything
 // if the file has come to another header since, or the undo file was not complete, or another process has the ledger open.
 // This process must not: closing the file here gives back the engine's lock of it. With readOnly nothing is written.
-func undoTorn(ledger string, readOnly bool) ([]int64, error) {
+func undoTorn(ledger string, readOnly bool, log *slog.Logger) ([]int64, error) {
 	undo, err := os.ReadFile(undoPath(ledger))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, fmt.Errorf("undo file: %w", err)
+		if !errors.Is(err, fs.ErrNotExist) {
+			log.Warn("the ledger's undo file cannot be read: if the last checkpoint was cut short, the engine refuses the ledger", "err", err)
+		}
+		return nil, nil
 	}
 	headers, ids, blocks, ok := readUndo(undo)
 	if !ok {

@@ -3,10 +3,14 @@ package duck
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"milliard/internal/ledger"
 )
 
 // checkpointed is a ledger before and after a checkpoint: the file, its write-ahead log and the undo file.
@@ -135,7 +139,7 @@ func TestUndoOnlyWhatItKnows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			write(t, path, x.file)
 			write(t, undoPath(path), x.undo)
-			mended, err := undoTorn(path, false)
+			mended, err := undoTorn(path, false, slog.New(slog.DiscardHandler))
 			if err != nil || len(mended) != x.mended {
 				t.Fatalf("%d blocks, %v; want %d", mended, err, x.mended)
 			}
@@ -147,7 +151,7 @@ func TestUndoOnlyWhatItKnows(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if mended, err := undoTorn(path, false); err != nil || mended != nil {
+	if mended, err := undoTorn(path, false, slog.New(slog.DiscardHandler)); err != nil || mended != nil {
 		t.Fatalf("without a ledger: %d, %v", mended, err)
 	}
 }
@@ -156,4 +160,92 @@ func flip(b []byte, at int) []byte {
 	b = append([]byte(nil), b...)
 	b[at] ^= 4
 	return b
+}
+
+// flushOnce flushes the generation that leads from a position.
+func flushOnce(t *testing.T, l *Ledger, epoch uint64, at ledger.Position) ledger.Position {
+	t.Helper()
+	g := crashGeneration(33, epoch, at)
+	if err := l.Flush(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	return g.To
+}
+
+// TestNoCheckpointWithoutUndo: an engine that is opened anew, and a closing that cannot write the undo file, leave the file as the
+// last checkpoint made it; the write-ahead log holds the rest.
+func TestNoCheckpointWithoutUndo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	l, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch, at := acquire(t, l, 0)
+	at = flushOnce(t, l, epoch, at)
+	if _, err := l.Durable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	file := read(t, path)
+	at = flushOnce(t, l, epoch, at)
+	l.dropConn()
+	l.dead = true
+	at = flushOnce(t, l, epoch, at)
+	if !bytes.Equal(read(t, path), file) {
+		t.Fatal("opening the engine anew has made a checkpoint")
+	}
+	if err := os.Remove(undoPath(path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(undoPath(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Durable(t.Context()); err == nil {
+		t.Fatal("a checkpoint was made without its undo file")
+	}
+	at = flushOnce(t, l, epoch, at)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(read(t, path), file) {
+		t.Fatal("closing has made a checkpoint without its undo file")
+	}
+	checkCrashed(t, path, 33, at.Flush)
+}
+
+// TestCloseBesideAReader: the engine lives until its last reader is gone, and so does its lock. A backup that is under way ends
+// with an error.
+func TestCloseBesideAReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	l, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := l.Query(t.Context(), "SELECT 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	_, file, err := l.hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l.letGo() == file {
+		t.Fatal("the backup does not notice that the ledger was closed")
+	}
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$")
+	child.Env = append(os.Environ(), childPath+"="+path, childSeed+"=1")
+	if out, err := child.CombinedOutput(); err == nil || !bytes.Contains(out, []byte(ErrInUse.Error())) {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for rows.Next() { // to the end, which closes them
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.closeEngine(); err != nil {
+		t.Fatal(err)
+	}
 }
