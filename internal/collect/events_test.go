@@ -116,6 +116,27 @@ not json
 	}
 }
 
+// TestAProblemInsideIsSkippedWhole: a value that nobody knows is read to its end, whatever is wrong inside it. The next item begins
+// where it does, and what is cut off is refused whole.
+func TestAProblemInsideIsSkippedWhole(t *testing.T) {
+	r := newRig(t, nil)
+	for _, inside := range []string{`"\ud800"`, "\"\xc1\"", "1" + strings.Repeat("0", 100)} {
+		for _, nested := range []string{`{"a":` + inside + `,"type":"page_view"}`, `[` + inside + `,[{}]]`, `[[{"a":[` + inside + `]},7],"x"]`} {
+			a := r.post("application/json", `[{"x":`+nested+`,"type":"page_view"},{"type":"page_view"}]`)
+			rep := reportOf(t, a)
+			if a.status != 207 || rep.Accepted != 1 || rep.Rejected != 1 || len(r.spy.take()) != 1 || rep.Items[0].Field != "x" {
+				t.Errorf("%q: %d %s", nested, a.status, a.body)
+			}
+			if a = r.post("application/json", `{"x":`+nested); a.status != 400 || !strings.Contains(string(a.body), `"body"`) && !strings.Contains(string(a.body), `"x"`) {
+				t.Errorf("%q, not closed: %d %s", nested, a.status, a.body)
+			}
+			if a = r.post("application/json", `[{"x":`+nested+`,{"type":"page_view"}]`); a.status != 400 || len(r.spy.take()) != 0 {
+				t.Errorf("%q, not closed, in a list: %d %s", nested, a.status, a.body)
+			}
+		}
+	}
+}
+
 func TestEventsNeedAKeyWithTheRight(t *testing.T) {
 	r := newRig(t, nil)
 	for _, tc := range []struct {

@@ -239,7 +239,8 @@ func (s *scanner) literal(key []byte, word string) *problem {
 	return nil
 }
 
-// skip reads any value and checks it. depth is the nesting the value would have as an object or array.
+// skip reads any value and checks it. depth is the nesting the value would have as an object or array. Like object it goes on
+// behind a problem that is not fatal: the position is after the value.
 func (s *scanner) skip(key []byte, depth int) *problem {
 	switch c := s.peek(); {
 	case c == '"':
@@ -273,6 +274,7 @@ func (s *scanner) skipNested(key []byte, open byte, depth int) *problem {
 		s.pos++
 		return nil
 	}
+	var first *problem
 	for n := 1; ; n++ {
 		if open == '{' {
 			if n > maxKeys {
@@ -282,7 +284,10 @@ func (s *scanner) skipNested(key []byte, open byte, depth int) *problem {
 				return s.syntax(key, "expected a key")
 			}
 			if _, p := s.str(key); p != nil {
-				return p
+				if p.fatal {
+					return p
+				}
+				first = earlier(first, p)
 			}
 			if s.peek() != ':' {
 				return s.syntax(key, "expected a colon")
@@ -290,14 +295,17 @@ func (s *scanner) skipNested(key []byte, open byte, depth int) *problem {
 			s.pos++
 		}
 		if p := s.skip(key, depth+1); p != nil {
-			return p
+			if p.fatal {
+				return p
+			}
+			first = earlier(first, p)
 		}
 		switch s.peek() {
 		case ',':
 			s.pos++
 		case shut:
 			s.pos++
-			return nil
+			return first
 		default:
 			return s.syntax(key, "expected a comma")
 		}
