@@ -28,10 +28,7 @@ func checkpoints(t *testing.T, seed uint64, rounds, keep int) []checkpointed {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	epoch, at, err := l.Acquire(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	epoch, at := acquire(t, l, 0)
 	var out []checkpointed
 	for i := range rounds {
 		for range 3 {
