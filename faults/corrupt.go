@@ -419,6 +419,8 @@ func kindOf(rel string) string {
 		return "part"
 	case strings.HasSuffix(rel, ".zst"):
 		return "archive"
+	case strings.HasPrefix(rel, "highwater/"):
+		return "highwater"
 	case rel == "install.json", rel == "minter":
 		return rel
 	}

@@ -73,6 +73,7 @@ type rawLane struct {
 	lane     int
 	batches  []message
 	base     uint64
+	sealedTo uint64
 	problems []string
 }
 
@@ -85,6 +86,9 @@ func (l *rawLane) put(seq uint64, m message, where string) {
 	switch n := uint64(len(l.batches)); {
 	case seq <= n && !bytes.Equal(l.batches[seq-1].data, m.data):
 		l.problem("batch %d in the %s is not the one that was stored", seq, where)
+		if seq <= l.base {
+			l.batches[seq-1] = m
+		}
 	case seq <= n:
 		if m.verdicts != nil {
 			l.batches[seq-1].verdicts = m.verdicts
@@ -106,6 +110,7 @@ func (l *rawLane) sealed(store *archive.Archive) error {
 		return err
 	}
 	for _, s := range segments {
+		l.sealedTo = s.Last
 		if s.Last <= l.base {
 			continue
 		}
@@ -120,6 +125,31 @@ func (l *rawLane) sealed(store *archive.Archive) error {
 	return nil
 }
 
+// end looks whether the journal still ends as it did when base was read. What is gone is gone, and what stands there now is
+// what counts: the batches that stood there before are lost, and their numbers were given out again.
+func (l *rawLane) end(ctx context.Context, stream journal.Stream, st journal.State) error {
+	if st.Last < l.base {
+		l.problem("the journal ends at %d, it had %d", st.Last, l.base)
+		l.batches = l.batches[:max(st.Last, l.sealedTo)]
+	}
+	other := uint64(0)
+	for at := min(l.base, st.Last); at >= max(st.First, 1) && at > l.sealedTo; at-- {
+		m, err := stream.Get(ctx, at)
+		if err != nil && !errors.Is(err, journal.ErrGap) {
+			return fmt.Errorf("sequence %d: %w", at, err)
+		}
+		if err != nil || bytes.Equal(m.Data, l.batches[at-1].data) {
+			break // damage is met by who reads on
+		}
+		l.batches[at-1] = message{data: m.Data}
+		other++
+	}
+	if other > 0 {
+		l.problem("the last %d of %d batches are others than were stored", other, l.base)
+	}
+	return nil
+}
+
 func (l *rawLane) tail(ctx context.Context, j journal.Journal) error {
 	stream, err := j.Stream(fmt.Sprintf("lane-%d", l.lane))
 	if err != nil {
@@ -129,8 +159,8 @@ func (l *rawLane) tail(ctx context.Context, j journal.Journal) error {
 	if err != nil {
 		return err
 	}
-	if st.Last < l.base {
-		l.problem("the journal ends at %d, it had %d", st.Last, l.base)
+	if err := l.end(ctx, stream, st); err != nil {
+		return err
 	}
 	from := max(st.First, l.base+1)
 	if l.base == 0 && (st.Deleted > 0 || st.Lost > 0) {

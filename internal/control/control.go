@@ -95,6 +95,9 @@ func readAll(ctx context.Context, stream journal.Stream) (*catalog.Snapshot, err
 	if err != nil {
 		return nil, err
 	}
+	if st.Last < st.HighWater {
+		return nil, fmt.Errorf("ends at %d, was acknowledged to %d: %w", st.Last, st.HighWater, journal.ErrGap)
+	}
 	if st.Last < max(st.First, 1) {
 		if st.Last > 0 {
 			return nil, fmt.Errorf("its %d records are gone: %w", st.Last, journal.ErrGap)

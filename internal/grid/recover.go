@@ -89,6 +89,9 @@ func (l *Lane) compare(ctx context.Context, stream journal.State, at *ledger.Pos
 	if missing := journal.Missing(l.cfg.Gaps, stream.First, stream.Last); stream.Deleted > missing || stream.Lost > missing {
 		return l.lost("%d messages are missing inside the journal, %d are reported lost", stream.Deleted, stream.Lost)
 	}
+	if stream.Last < stream.HighWater {
+		return l.lost("the journal ends at %d, it was acknowledged to %d", stream.Last, stream.HighWater)
+	}
 	if stream.Last < at.Seq {
 		return l.lost("the journal ends at %d, the ledger has counted to %d", stream.Last, at.Seq)
 	}

@@ -38,6 +38,9 @@ type State struct {
 	Bytes       uint64
 	Deleted     int // interior sequences that are gone
 	Lost        int // messages the engine itself reported as lost
+	// HighWater is the last sequence that was acknowledged before the stream was opened, as far as that is known from
+	// elsewhere than the stream; 0 where it is not. Beyond Last, the end of the stream is lost, and nothing is appended.
+	HighWater uint64
 	// ID is a random name given to the stream when it was made: another one means another directory or a restored
 	// installation, so positions of the old one mean nothing here.
 	ID string

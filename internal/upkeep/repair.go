@@ -117,6 +117,9 @@ func (p *Plan) control(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if st.Last < st.HighWater {
+		p.need("the control stream ends at %d and was acknowledged to %d: restore a backup", st.Last, st.HighWater)
+	}
 	if st.Last == 0 || st.First != 1 || st.Deleted > 0 || st.Lost > 0 {
 		p.need("the control stream begins at %d, ends at %d and lacks %d records: restore a backup", st.First, st.Last, st.Deleted)
 	}
@@ -241,7 +244,7 @@ func (p *Plan) journal(ctx context.Context, l *laneRepair, images []grid.ImageIn
 	if err != nil {
 		return err
 	}
-	l.known = max(st.Last, l.sealed)
+	l.known = max(st.Last, l.sealed, st.HighWater)
 	for _, m := range rescued {
 		if m.Seq > l.sealed && !l.good[m.Seq] {
 			l.rescued[m.Seq] = m

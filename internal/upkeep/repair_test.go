@@ -146,6 +146,62 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestAnEndThatNothingElseHasSeen: batches that were acknowledged, and that ledger, images and archive had not seen yet
+// when the end of the journal was lost, are missed all the same.
+func TestAnEndThatNothingElseHasSeen(t *testing.T) {
+	k := newKit(t)
+	k.cfg.SealSpan = time.Minute
+	k.start()
+	k.traffic(300)
+	k.stop()
+	ledger, err := os.ReadFile(filepath.Join(k.dir, "ledger.duckdb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.start()
+	k.traffic(300)
+	k.stop()
+	before := k.verifyOffline()
+	k.truncate(k.lastBlock(), 3000)
+	k.dropIndex()
+	k.removeAll("ledger.duckdb")
+	k.removeAll("images/lane-0/")
+	if err := os.WriteFile(filepath.Join(k.dir, "ledger.duckdb"), ledger, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.mustFind(k.verifyOffline(), "chain", "it was acknowledged to")
+	k.startHalted("the journal ends at ", func() {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, k.s.DoorsURL()+"/v1/events", strings.NewReader(k.event(false)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer "+k.key)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("an event behind the loss is answered %d", res.StatusCode)
+		}
+	})
+	kinds, p := k.plan("")
+	if want := []string{"acknowledge_gap", "rebuild_journal", "release_lane"}; !slices.Equal(kinds, want) || p.Lost == 0 {
+		t.Fatalf("planned %v, lost %d", kinds, p.Lost)
+	}
+	k.mustBeGood(k.repair(""))
+	k.start()
+	k.traffic(100)
+	k.mustHaveAudit(true)
+	k.stop()
+	r := k.verifyOffline()
+	k.mustBeGood(r)
+	if r.Events <= before.Events/2 {
+		t.Errorf("%s, before %s", r.Line(), before.Line())
+	}
+}
+
 // mustHaveAudit: the history says who did what, and lost ranges are downtime.
 func (k *kit) mustHaveAudit(downtime bool) {
 	k.t.Helper()
@@ -178,6 +234,12 @@ func (k *kit) mark(why string) {
 	if err := os.WriteFile(filepath.Join(k.dir, "lane-0.halted"), []byte(why+"\n"), 0o600); err != nil {
 		k.t.Fatal(err)
 	}
+	k.startHalted("since an earlier start, until a repair: " + why)
+}
+
+// startHalted starts, waits until the lane says why it is halted, does what is asked for, and stops.
+func (k *kit) startHalted(why string, then ...func()) {
+	k.t.Helper()
 	k.start()
 	testkit.Eventually(k.t, 20*time.Second, "the lane is halted", func() bool {
 		resp, err := http.Get(k.s.AdminURL() + "/readyz?part=all")
@@ -185,9 +247,11 @@ func (k *kit) mark(why string) {
 			return false
 		}
 		body, err := io.ReadAll(resp.Body)
-		return errors.Join(err, resp.Body.Close()) == nil &&
-			strings.Contains(string(body), "lane halted: since an earlier start, until a repair: "+why)
+		return errors.Join(err, resp.Body.Close()) == nil && strings.Contains(string(body), "lane halted: "+why)
 	})
+	for _, do := range then {
+		do()
+	}
 	_ = k.s.Stop(k.t.Context()) // it says that a lane is halted
 }
 

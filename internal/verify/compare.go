@@ -169,6 +169,9 @@ func (r *run) control(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if st.Last < st.HighWater {
+		r.find(checkControl, -1, "the control stream ends at %d, it was acknowledged to %d", st.Last, st.HighWater)
+	}
 	if st.Last > 0 && (st.First != 1 || st.Deleted > 0 || st.Lost > 0) {
 		r.find(checkControl, -1, "the control stream begins at %d with %d records missing and %d lost", st.First, st.Deleted, st.Lost)
 	}

@@ -110,6 +110,9 @@ func (r *run) state(l *Lane, st journal.State, sealed, at uint64) {
 	if st.Deleted > missing || st.Lost > missing {
 		r.find(checkChain, l.Number, "the journal's engine reports %d messages missing inside and %d lost", st.Deleted, st.Lost)
 	}
+	if st.Last < st.HighWater {
+		r.find(checkChain, l.Number, "the journal ends at %d, it was acknowledged to %d", st.Last, st.HighWater)
+	}
 	if st.Last < at {
 		r.find(checkPosition, l.Number, "the journal ends at %d, the ledger has counted to %d", st.Last, at)
 	}

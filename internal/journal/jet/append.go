@@ -122,6 +122,7 @@ func (s *Stream) answered(r stored, last uint64) (uint64, error) {
 	case r.err == nil && r.seq != last+1:
 		return 0, s.stop(fmt.Errorf("appended after %d, stored as %d", last, r.seq))
 	case r.err == nil:
+		s.highWater.set(r.seq)
 		s.advance(r.seq)
 		return r.seq, nil
 	case errors.Is(r.err, server.ErrMaxBytes):

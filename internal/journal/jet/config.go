@@ -97,6 +97,9 @@ func (j *Journal) openStream(ctx context.Context, name string) (_ *Stream, err e
 	}
 	s.id = info.Config.Metadata[metaID]
 	s.last.Store(info.State.LastSeq)
+	if err := s.findHighWater(); err != nil {
+		return nil, err
+	}
 	s.writer.start(s.store, s.subject, j.done)
 	return s, nil
 }

@@ -209,9 +209,14 @@ func TestDamageShows(t *testing.T) {
 }
 
 func BenchmarkAppend(b *testing.B) {
+	b.Run("bare", func(b *testing.B) { benchmarkAppend(b, "") })
+	b.Run("with a high water", func(b *testing.B) { benchmarkAppend(b, b.TempDir()) })
+}
+
+func benchmarkAppend(b *testing.B, highWater string) {
 	for _, size := range []int{1 << 10, 32 << 10, 128 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			s := stream(b, open(b, b.TempDir(), func(o *jet.Options) { o.MaxBytes = 8 << 30 }), "lane-0")
+			s := stream(b, open(b, b.TempDir(), func(o *jet.Options) { o.MaxBytes, o.HighWater = 8<<30, highWater }), "lane-0")
 			data := make([]byte, size)
 			b.SetBytes(int64(size))
 			last := uint64(0)

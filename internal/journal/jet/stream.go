@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -29,8 +30,11 @@ type Stream struct {
 
 	last atomic.Uint64 // the last sequence known to be durable
 
+	reached uint64 // what highWater said when the stream was opened
+
 	appending sync.Mutex // held through an Append: the contract has one at a time, a mistake must not mix two
 	writer    writer     // under appending
+	highWater highWater  // under appending
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when last grows
@@ -117,6 +121,22 @@ func (s *Stream) grown() <-chan struct{} {
 	return s.changed
 }
 
+// findHighWater looks up how far the stream was acknowledged. One that ends before that takes nothing: its numbers would
+// be given out a second time.
+func (s *Stream) findHighWater() (err error) {
+	if s.j.opt.HighWater == "" {
+		return nil
+	}
+	s.highWater = highWater{path: filepath.Join(s.j.opt.HighWater, s.name), stream: s.id, log: s.j.log}
+	if s.reached, err = s.highWater.read(); err != nil {
+		return err
+	}
+	if last := s.last.Load(); s.reached > last {
+		_ = s.stop(fmt.Errorf("%w: it ends at %d and was acknowledged to %d", journal.ErrGap, last, s.reached))
+	}
+	return nil
+}
+
 // Get returns one message.
 func (s *Stream) Get(ctx context.Context, seq uint64) (journal.Message, error) {
 	in := make(chan fetched, 2)
@@ -147,7 +167,7 @@ func (s *Stream) State(ctx context.Context) (journal.State, error) {
 	}
 	st := journal.State{
 		First: info.State.FirstSeq, Last: info.State.LastSeq, Messages: info.State.Msgs, Bytes: info.State.Bytes,
-		Deleted: info.State.NumDeleted, ID: s.id,
+		Deleted: info.State.NumDeleted, ID: s.id, HighWater: s.reached,
 	}
 	if st.Messages == 0 { // the engine numbers an empty stream in its own way
 		st.First, st.Deleted = st.Last+1, 0
@@ -192,6 +212,9 @@ func (s *Stream) close() {
 	if s.get != nil {
 		s.get.Close()
 	}
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	s.highWater.close()
 }
 
 var _ journal.Stream = (*Stream)(nil)
