@@ -376,9 +376,7 @@ func victims(dir string, rnd *rand.Rand) (string, error) {
 			return err
 		}
 		rel, _ := filepath.Rel(dir, path) // both are of one tree
-		switch kind := kindOf(rel); kind {
-		case "":
-		default:
+		if kind := kindOf(rel); kind != "" {
 			kinds[kind] = append(kinds[kind], path)
 		}
 		return nil
