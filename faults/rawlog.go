@@ -20,6 +20,7 @@ import (
 type message struct {
 	data     []byte
 	verdicts []byte // of a sealed one
+	sealed   bool
 }
 
 // rawLog is every batch of every lane, from sequence 1 on.
@@ -90,8 +91,8 @@ func (l *rawLane) put(seq uint64, m message, where string) {
 			l.batches[seq-1] = m
 		}
 	case seq <= n:
-		if m.verdicts != nil {
-			l.batches[seq-1].verdicts = m.verdicts
+		if m.sealed {
+			l.batches[seq-1] = m
 		}
 	case seq == n+1:
 		l.batches = append(l.batches, m)
@@ -111,15 +112,15 @@ func (l *rawLane) sealed(store *archive.Archive) error {
 	}
 	for _, s := range segments {
 		l.sealedTo = s.Last
-		if s.Last <= l.base {
-			continue
+		if s.Last <= l.base && l.batches[s.Last-1].sealed {
+			continue // base has it
 		}
 		batches, err := store.Read(s, true)
 		if err != nil {
 			return err
 		}
 		for i := range batches {
-			l.put(batches[i].Seq, message{batches[i].Message, batches[i].Verdicts}, "archive")
+			l.put(batches[i].Seq, message{batches[i].Message, batches[i].Verdicts, true}, "archive")
 		}
 	}
 	return nil
