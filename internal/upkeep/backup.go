@@ -121,6 +121,9 @@ func copyStreams(ctx context.Context, src *Source, to string, at map[int]ledger.
 		if err != nil {
 			return 0, 0, "", err
 		}
+		if st.Last < st.HighWater { // a backup holds no high water: what is restored would look whole
+			return 0, 0, "", fmt.Errorf("it ends at %d and was acknowledged to %d: repair first", st.Last, st.HighWater)
+		}
 		first, last, err = writeStream(ctx, s, filepath.Join(dir, s.Name()+streamExt))
 		return first, last, st.ID, err
 	}

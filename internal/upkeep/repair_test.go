@@ -2,6 +2,7 @@ package upkeep_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -184,6 +185,11 @@ func TestAnEndThatNothingElseHasSeen(t *testing.T) {
 		_ = res.Body.Close()
 		if res.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("an event behind the loss is answered %d", res.StatusCode)
+		}
+		body := fmt.Sprintf(`{"dir": %q}`, filepath.Join(t.TempDir(), "backup"))
+		answer := k.post(k.s.AdminURL()+"/v1/backup", "application/json", body, "")
+		if !strings.Contains(string(answer), "was acknowledged to") {
+			t.Errorf("a backup would hide the loss: %s", answer)
 		}
 	})
 	kinds, p := k.plan("")
