@@ -165,6 +165,9 @@ func (s *Server) openDir(context.Context) error {
 	}
 	s.dir, s.volume, s.room = dir, room.New(dir.Path, -1), room.New(dir.Join("journal"), s.cfg.DiskFloor)
 	s.onStop(func(context.Context) error { return dir.Close() })
+	if err := upkeep.FinishRepair(dir.Path); err != nil {
+		return err
+	}
 	s.repairs, err = upkeep.ReadRepairs(dir.Path)
 	return err
 }

@@ -208,6 +208,34 @@ func TestAnEndThatNothingElseHasSeen(t *testing.T) {
 	}
 }
 
+// TestARepairThatBrokeOffBetweenItsRenames: the old journal is aside, and the new one is not in its place yet.
+func TestARepairThatBrokeOffBetweenItsRenames(t *testing.T) {
+	k := newKit(t)
+	k.cfg.SealSpan = time.Minute
+	k.start()
+	k.traffic(300)
+	k.stop()
+	k.truncate(k.lastBlock(), 3000)
+	k.dropIndex()
+	k.mustBeGood(k.repair(""))
+	journal := filepath.Join(k.dir, "journal")
+	for name, next := range map[string]func(){
+		"look":  func() { k.mustBeGood(k.verifyOffline()) },
+		"serve": func() { k.start(); k.traffic(100); k.mustBeGood(k.verifyOnline()); k.stop() },
+	} {
+		if err := os.Rename(journal, journal+".whole"); err != nil {
+			t.Fatal(err)
+		}
+		next()
+		if _, err := os.Stat(journal + ".whole"); err == nil {
+			t.Errorf("%s: another journal was begun", name)
+		}
+	}
+	if kinds, p := k.plan(""); len(kinds)+len(p.Needs) > 0 {
+		t.Errorf("still to do: %v, %v", kinds, p.Needs)
+	}
+}
+
 // mustHaveAudit: the history says who did what, and lost ranges are downtime.
 func (k *kit) mustHaveAudit(downtime bool) {
 	k.t.Helper()

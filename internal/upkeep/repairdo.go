@@ -140,7 +140,7 @@ func (p *Plan) writeJournal(ctx context.Context, by Audit, stamp string, say fun
 	if p.has(rebuildJournal) {
 		say("make the journal anew")
 		next := dir + ".new"
-		if err := os.RemoveAll(next); err != nil { // of a repair that broke off
+		if err := errors.Join(os.RemoveAll(next), os.RemoveAll(dir+wholeExt)); err != nil { // of a repair that broke off
 			return err
 		}
 		if err := jet.Restore(ctx, p.options(next), p.stored(ctx)); err != nil {
@@ -149,15 +149,38 @@ func (p *Plan) writeJournal(ctx context.Context, by Audit, stamp string, say fun
 		if err := p.audit(ctx, next, by); err != nil {
 			return err
 		}
+		if err := os.Rename(next, dir+wholeExt); err != nil {
+			return err
+		}
+		if err := durable.SyncDir(p.dir.Path); err != nil {
+			return err
+		}
 		if err := os.Rename(dir, dir+"."+stamp+".kept"); err != nil {
 			return err
 		}
-		if err := os.Rename(next, dir); err != nil {
-			return err
-		}
-		return durable.SyncDir(p.dir.Path)
+		return FinishRepair(p.dir.Path)
 	}
 	return p.audit(ctx, dir, by)
+}
+
+// wholeExt names a journal that was made anew and is whole, until it stands in the place of the old one.
+const wholeExt = ".whole"
+
+// FinishRepair puts a journal into its place that a repair has made anew: between its last two renames it may have been
+// broken off. Who opens a data directory calls it, with the directory's lock: a journal that is missing is begun from nothing.
+func FinishRepair(path string) error {
+	dir := filepath.Join(path, "journal")
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := os.Rename(dir+wholeExt, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("finish a repair: %w", err)
+	}
+	return durable.SyncDir(path)
 }
 
 func (p *Plan) options(dir string) jet.Options {

@@ -69,7 +69,7 @@ const copyLimit = 1 << 42
 
 // Open takes the directory's lock and opens it for reading. The journal's engine mends what it finds when it opens a
 // store, so it is given a copy below scratch (the system's temporary directory when empty); nothing of the directory is
-// changed.
+// changed, but for what FinishRepair does.
 func Open(ctx context.Context, path string, set Settings, scratch string, log *slog.Logger) (_ *Dir, err error) {
 	if _, err := os.Stat(filepath.Join(path, "install.json")); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoDirectory, err)
@@ -84,6 +84,9 @@ func Open(ctx context.Context, path string, set Settings, scratch string, log *s
 			err = errors.Join(err, d.Close(ctx))
 		}
 	}()
+	if err := FinishRepair(d.Path); err != nil {
+		return nil, err
+	}
 	if d.scratch, err = os.MkdirTemp(scratch, "milliard-"); err != nil {
 		return nil, fmt.Errorf("scratch directory: %w", err)
 	}
