@@ -175,9 +175,12 @@ func (l *Ledger) openEngine(ctx context.Context) error {
 }
 
 func mendEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
-	blocks, err := undoTorn(opt.Path, opt.ReadOnly, opt.Log)
+	blocks, folded, err := settleCheckpoint(opt.Path, opt.ReadOnly, opt.Log)
 	if err != nil {
 		return nil, err
+	}
+	if folded && opt.ReadOnly {
+		return nil, fmt.Errorf("%w (its log had not been removed)", ErrInterrupted)
 	}
 	if len(blocks) > 0 {
 		if opt.ReadOnly {
@@ -190,13 +193,7 @@ func mendEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
 	if err == nil || opt.ReadOnly {
 		return db, err
 	}
-	cut, cutErr := cutTornLog(opt.Path+".wal", err)
-	if cut == 0 || cutErr != nil {
-		return nil, errors.Join(err, cutErr)
-	}
-	opt.Log.Warn("the end of the ledger's write-ahead log had never been written and was cut off: the lanes fold again what stood there",
-		"bytes", cut, "err", err)
-	return tryEngine(ctx, opt)
+	return withoutLog(ctx, opt, err)
 }
 
 // errRead: the engine lives until its last reader is gone.

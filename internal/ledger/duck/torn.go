@@ -1,71 +1,44 @@
 package duck
 
 import (
-	"bytes"
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
-	"regexp"
-	"strconv"
+	"path/filepath"
+	"strings"
+
+	"milliard/internal/durable"
 )
 
-// pageBytes is the least that a file system writes or does not write of a file.
-const pageBytes = 4096
+// badLogPath is where a write-ahead log goes that the engine cannot read.
+func badLogPath(ledger string) string { return logPath(ledger) + ".bad" }
 
-// entryHeadBytes stand before what an entry of the write-ahead log holds: its length and its checksum. The engine says where
-// they end.
-const entryHeadBytes = 16
-
-// cutTornLog looks at the write-ahead log that the engine refused to replay, and cuts it where the engine stopped if the
-// power was cut while its end was being written. A file system may make a file longer before it writes what stands there;
-// the engine takes a frame that ends early for torn, and pages of zeros for damage. What was acknowledged was synced, so
-// nothing of it stands behind such a page. It returns how many bytes were cut; 0 if the log is damaged in another way. Should
-// damage look like this, the ledger is older by some flushes, and the lanes fold them again: the journal holds what no
-// checkpoint has.
-func cutTornLog(path string, refused error) (int64, error) {
-	at := regexp.MustCompile(`Corrupt WAL file: entry at byte position (\d+) `).FindStringSubmatch(refused.Error())
-	if at == nil {
-		return 0, nil
+// withoutLog opens the ledger as of its last checkpoint when the engine cannot read its write-ahead log, which is put aside.
+// After a power cut the log may end in pages that were never written, which the engine takes for damage; and it may be
+// damaged. Either way nothing is lost: the journal and the archive hold what no checkpoint has, and the lanes fold it again.
+// What can still be read of the log is not used: whether the file holds it already is known by the log's end alone.
+func withoutLog(ctx context.Context, opt *Options, refused error) (*sql.DB, error) {
+	if !strings.Contains(refused.Error(), "replaying WAL") {
+		return nil, refused
 	}
-	from, err := strconv.ParseInt(at[1], 10, 64)
-	if err != nil || from < entryHeadBytes {
-		return 0, nil //nolint:nilerr // not a position: the engine's message has changed
-	}
-	from -= entryHeadBytes
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return 0, fmt.Errorf("open write-ahead log: %w", err)
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err == nil && from < size {
-		var missing bool
-		if missing, err = unwritten(f, from, size); err == nil && !missing {
-			return 0, f.Close()
+	log, bad := logPath(opt.Path), badLogPath(opt.Path)
+	if err := os.Rename(log, bad); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			refused = errors.Join(refused, fmt.Errorf("put its log aside: %w", err))
 		}
+		return nil, refused
 	}
+	err := durable.SyncDir(filepath.Dir(bad))
 	if err == nil {
-		err = errors.Join(f.Truncate(from), f.Sync())
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return 0, fmt.Errorf("cut write-ahead log: %w", err)
-	}
-	return size - from, nil
-}
-
-// unwritten says whether a page of the file, or the part of it that lies between from and size, was never written.
-func unwritten(f io.ReaderAt, from, size int64) (bool, error) {
-	page := make([]byte, pageBytes)
-	for at := from; at < size; {
-		next := min((at/pageBytes+1)*pageBytes, size)
-		b := page[:next-at]
-		if _, err := f.ReadAt(b, at); err != nil {
-			return false, err
+		var db *sql.DB
+		if db, err = tryEngine(ctx, opt); err == nil {
+			opt.Log.Warn("the ledger's write-ahead log cannot be read: the ledger is as of its last checkpoint, and the lanes fold again what came after it",
+				"kept", bad, "err", refused)
+			return db, nil
 		}
-		if len(bytes.TrimRight(b, "\x00")) == 0 {
-			return true, nil
-		}
-		at = next
 	}
-	return false, nil
+	return nil, errors.Join(refused, err, os.Rename(bad, log))
 }

@@ -35,14 +35,24 @@ const (
 	checksumStart  = 5381
 )
 
-// Layout of the undo file: magic, SHA-256 of everything behind it, how many blocks, the ledger file's headers, the blocks'
-// numbers, the blocks.
+// Layout of the undo file: magic, SHA-256 of everything behind it, how many blocks, how many bytes of the write-ahead log, the
+// ledger file's headers, the log's beginning, the blocks' numbers, the blocks.
 const (
-	undoMagic  = "MILUNDO1"
+	undoMagic  = "MILUNDO2"
 	undoSumAt  = len(undoMagic)
 	undoRestAt = undoSumAt + sha256.Size
+	undoFixed  = undoRestAt + 16 + headersBytes + undoLog
+	undoLog    = 4096    // bytes of the log, zeros behind its end
+	undoLeast  = 64      // fewer say nothing: no transaction is in them
 	undoMost   = 1 << 20 // blocks: more than any ledger has
 )
+
+// undo is an undo file's content.
+type undo struct {
+	headers, log []byte
+	ids          []int64
+	blocks       []byte
+}
 
 // undoPath is where a ledger's undo file stands.
 func undoPath(ledger string) string { return ledger + ".undo" }
@@ -93,10 +103,16 @@ func writeUndo(in *os.File, ids []int64) error {
 			there = append(there, id)
 		}
 	}
-	b := make([]byte, undoRestAt, undoRestAt+8+headersBytes+len(there)*(8+blockBytes))
+	log, err := logBegin(logPath(in.Name()))
+	if err != nil {
+		return err
+	}
+	b := make([]byte, undoRestAt, undoFixed+len(there)*(8+blockBytes))
 	copy(b, undoMagic)
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(there)))
-	b = append(b, headers...)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(log)))
+	b = append(append(b, headers...), log...)
+	b = append(b, make([]byte, undoLog-len(log))...)
 	for _, id := range there {
 		b = binary.LittleEndian.AppendUint64(b, uint64(id))
 	}
@@ -133,21 +149,28 @@ func overwrite(path string, b []byte) error {
 	return durable.SyncDir(filepath.Dir(path))
 }
 
-// undoTorn gives back the blocks that a checkpoint was writing over when the process ended, and says which. A block whose
-// checksum is right is left as it is, be it the old or the new one: the pieces in use are the same in both. So is everything
-// if the file has come to another header since, or the undo file was not complete, or another process has the ledger open.
-// This process must not: closing the file here gives back the engine's lock of it. With readOnly nothing is written.
-func undoTorn(ledger string, readOnly bool, log *slog.Logger) ([]int64, error) {
-	undo, err := os.ReadFile(undoPath(ledger))
+// settleCheckpoint brings to an end what the last checkpoint has left half done, and says which blocks it gave back and
+// whether it removed the write-ahead log.
+//
+// With the headers of the undo file the checkpoint did not come to its header: the blocks that it was writing over are given
+// back. One whose checksum is right is left as it is, be it the old or the new one: the pieces in use are the same in both.
+// With other headers it did, and a log that begins as the one did that it folded in has been folded in: it is removed. The
+// engine would find that out by the log's last entry, and count everything in it once more if that were damaged. Should
+// another log begin like it, the lanes fold again what it held.
+//
+// Nothing is done if the undo file was not complete, or another process has the ledger open. This process must not:
+// closing the file here gives back the engine's lock of it. With readOnly nothing is written.
+func settleCheckpoint(ledger string, readOnly bool, log *slog.Logger) (torn []int64, folded bool, err error) {
+	b, err := os.ReadFile(undoPath(ledger))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			log.Warn("the ledger's undo file cannot be read: if the last checkpoint was cut short, the engine refuses the ledger", "err", err)
 		}
-		return nil, nil
+		return nil, false, nil
 	}
-	headers, ids, blocks, ok := readUndo(undo)
+	u, ok := readUndo(b)
 	if !ok {
-		return nil, nil
+		return nil, false, nil
 	}
 	mode, lock := os.O_RDWR, int16(unix.F_WRLCK)
 	if readOnly {
@@ -155,28 +178,64 @@ func undoTorn(ledger string, readOnly bool, log *slog.Logger) ([]int64, error) {
 	}
 	f, err := os.OpenFile(ledger, mode, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("undo a checkpoint: %w", err)
+		return nil, false, fmt.Errorf("settle a checkpoint: %w", err)
 	}
-	var torn []int64
 	if unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: lock}) == nil { // else the engine says who has it
-		if now, bad := readHeaders(f); bad == nil && bytes.Equal(now, headers) { // else it says what is wrong
-			torn, err = giveBack(f, ids, blocks, readOnly)
+		now, bad := readHeaders(f)
+		switch {
+		case bad != nil: // the engine says what is wrong
+		case bytes.Equal(now, u.headers):
+			torn, err = u.giveBack(f, readOnly)
+		default:
+			folded, err = u.dropFolded(logPath(ledger), readOnly)
 		}
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("undo a checkpoint: %w", err)
+		return nil, false, fmt.Errorf("settle a checkpoint: %w", err)
 	}
-	return torn, nil
+	return torn, folded, nil
+}
+
+// logPath is where the engine keeps a ledger's write-ahead log.
+func logPath(ledger string) string { return ledger + ".wal" }
+
+// logBegin reads the beginning of a write-ahead log; nothing when there is none.
+func logBegin(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, undoLog))
+	return b, errors.Join(err, f.Close())
+}
+
+// dropFolded removes a log that begins as the one did that the checkpoint folded in.
+func (u *undo) dropFolded(path string, readOnly bool) (bool, error) {
+	now, err := logBegin(path)
+	if err != nil {
+		return false, err
+	}
+	n := min(len(now), len(u.log))
+	if n < undoLeast || !bytes.Equal(now[:n], u.log[:n]) {
+		return false, nil
+	}
+	if readOnly {
+		return true, nil
+	}
+	return true, os.Remove(path)
 }
 
 // giveBack writes the saved blocks where the file's have a wrong checksum.
-func giveBack(f *os.File, ids []int64, blocks []byte, readOnly bool) (torn []int64, err error) {
+func (u *undo) giveBack(f *os.File, readOnly bool) (torn []int64, err error) {
 	block := make([]byte, blockBytes)
-	for i, id := range ids {
-		saved := blocks[i*blockBytes:][:blockBytes]
+	for i, id := range u.ids {
+		saved := u.blocks[i*blockBytes:][:blockBytes]
 		_, err := f.ReadAt(block, blockAt(id))
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
@@ -199,25 +258,27 @@ func giveBack(f *os.File, ids []int64, blocks []byte, readOnly bool) (torn []int
 }
 
 // readUndo takes an undo file apart; ok is false if it is not a complete one.
-func readUndo(b []byte) (headers []byte, ids []int64, blocks []byte, ok bool) {
-	const fixed = undoRestAt + 8 + headersBytes
-	if len(b) < fixed || string(b[:undoSumAt]) != undoMagic {
-		return nil, nil, nil, false
+func readUndo(b []byte) (u *undo, ok bool) {
+	if len(b) < undoFixed || string(b[:undoSumAt]) != undoMagic {
+		return nil, false
 	}
-	n := binary.LittleEndian.Uint64(b[undoRestAt:])
-	if n > undoMost || uint64(len(b)-fixed) < n*(8+blockBytes) {
-		return nil, nil, nil, false
+	n, log := binary.LittleEndian.Uint64(b[undoRestAt:]), binary.LittleEndian.Uint64(b[undoRestAt+8:])
+	if n > undoMost || uint64(len(b)-undoFixed) < n*(8+blockBytes) || log > undoLog {
+		return nil, false
 	}
-	b = b[:fixed+int(n)*(8+blockBytes)]
+	b = b[:undoFixed+int(n)*(8+blockBytes)]
 	if sha256.Sum256(b[undoRestAt:]) != [sha256.Size]byte(b[undoSumAt:undoRestAt]) {
-		return nil, nil, nil, false
+		return nil, false
 	}
-	headers, b = b[undoRestAt+8:fixed], b[fixed:]
+	const headersAt = undoRestAt + 16
+	u = &undo{headers: b[headersAt:][:headersBytes], log: b[headersAt+headersBytes:][:log]}
+	b = b[undoFixed:]
 	for ; n > 0; n-- {
-		ids = append(ids, int64(binary.LittleEndian.Uint64(b)))
+		u.ids = append(u.ids, int64(binary.LittleEndian.Uint64(b)))
 		b = b[8:]
 	}
-	return headers, ids, b, true
+	u.blocks = b
+	return u, true
 }
 
 // readHeaders reads the file's headers; they must be of the layout that is known here.

@@ -3,6 +3,7 @@ package duck
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"milliard/internal/ledger"
+	"milliard/internal/ledger/ledgertest"
 )
 
 // checkpointed is a ledger before and after a checkpoint: the file, its write-ahead log and the undo file.
@@ -99,17 +101,76 @@ func TestACheckpointCutShortIsUndone(t *testing.T) {
 	}
 }
 
+// TestALogThatWasFoldedInIsNotReadAgain: a process that is killed when its checkpoint has come to the file's header and the
+// log still stands there leaves what the file holds a second time. Only the log's last entry told so.
+func TestALogThatWasFoldedInIsNotReadAgain(t *testing.T) {
+	const seed = 35
+	r := rand.New(rand.NewPCG(seed, 1))
+	for _, c := range checkpoints(t, seed, 6, 2) {
+		cuts := map[string][]byte{"without its last entry": c.log, "with a page of zeros": nil, "almost nothing of it": c.log[:100]}
+		at := r.IntN(len(c.log)/pageBytes) * pageBytes
+		cuts["with a page of zeros"] = zero(int64(at), int64(at+pageBytes))(bytes.Clone(c.log))
+		for range 2 {
+			n := r.IntN(len(c.log))
+			cuts[fmt.Sprintf("%d bytes of it", n)] = c.log[:n]
+		}
+		for name, log := range cuts {
+			path := filepath.Join(t.TempDir(), "ledger.duckdb")
+			write(t, path, c.after)
+			write(t, undoPath(path), c.undo)
+			write(t, logPath(path), log)
+			if l, err := Open(t.Context(), Options{Path: path, ReadOnly: true}); err == nil {
+				mustBeAt(t, l, seed, c.flushes)
+				_ = l.Close()
+			} else if !errors.Is(err, ErrInterrupted) && at >= undoLog {
+				t.Errorf("%s, for reading: %v", name, err)
+			}
+			l, err := Open(t.Context(), Options{Path: path})
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			mustBeAt(t, l, seed, c.flushes)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// mustBeAt fails unless a ledger holds the flushes of crashGeneration up to one, each once.
+func mustBeAt(t *testing.T, l *Ledger, seed uint64, flushes uint64) {
+	t.Helper()
+	positions, err := l.Positions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := positions[0].Flush; got != flushes {
+		t.Fatalf("the ledger is at flush %d, want %d", got, flushes)
+	}
+	want, at := ledgertest.NewTotals(), ledger.Position{}
+	for at.Flush < flushes {
+		g := crashGeneration(seed, 0, at)
+		want.Add(g)
+		at = g.To
+	}
+	subject().MustEqual(t, l, want)
+}
+
 // TestUndoOnlyWhatItKnows: a good block, another header and an undo file that is not complete change nothing.
 func TestUndoOnlyWhatItKnows(t *testing.T) {
 	c := checkpoints(t, 32, 8, 1)[0]
 	path := filepath.Join(t.TempDir(), "ledger.duckdb")
-	_, ids, blocks, ok := readUndo(c.undo)
-	if !ok || len(ids) == 0 {
+	u, ok := readUndo(c.undo)
+	if !ok || len(u.ids) == 0 {
 		t.Fatal("the undo file is empty")
 	}
-	c.undo = c.undo[:undoRestAt+8+headersBytes+len(ids)*(8+blockBytes)] // without what a longer one left behind it
+	ids := u.ids
+	c.undo = c.undo[:undoFixed+len(ids)*(8+blockBytes)] // without what a longer one left behind it
+	if n := min(len(c.log), undoLog); !bytes.Equal(u.log, c.log[:n]) {
+		t.Fatal("the log's beginning is not what it was before")
+	}
 	for i, id := range ids {
-		if !bytes.Equal(blocks[i*blockBytes:][:blockBytes], c.before[blockAt(id):][:blockBytes]) {
+		if !bytes.Equal(u.blocks[i*blockBytes:][:blockBytes], c.before[blockAt(id):][:blockBytes]) {
 			t.Fatalf("block %d is not what it was before", id)
 		}
 	}
@@ -122,6 +183,7 @@ func TestUndoOnlyWhatItKnows(t *testing.T) {
 		file, undo []byte
 		mended     int
 	}{
+		"another version":     {rotten(c.before), append([]byte("MILUNDO1"), c.undo[8:]...), 0},
 		"before":              {c.before, c.undo, 0},
 		"after":               {c.after, c.undo, 0},
 		"torn":                {rotten(c.before), c.undo, 1},
@@ -136,7 +198,7 @@ func TestUndoOnlyWhatItKnows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			write(t, path, x.file)
 			write(t, undoPath(path), x.undo)
-			mended, err := undoTorn(path, false, slog.New(slog.DiscardHandler))
+			mended, _, err := settleCheckpoint(path, false, slog.New(slog.DiscardHandler))
 			if err != nil || len(mended) != x.mended {
 				t.Fatalf("%d blocks, %v; want %d", mended, err, x.mended)
 			}
@@ -148,7 +210,7 @@ func TestUndoOnlyWhatItKnows(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if mended, err := undoTorn(path, false, slog.New(slog.DiscardHandler)); err != nil || mended != nil {
+	if mended, _, err := settleCheckpoint(path, false, slog.New(slog.DiscardHandler)); err != nil || mended != nil {
 		t.Fatalf("without a ledger: %d, %v", mended, err)
 	}
 }
