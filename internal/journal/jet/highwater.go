@@ -41,18 +41,15 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// read returns the last sequence that was acknowledged, as far as the file knows; 0 when it knows nothing. A file of
-// another stream belongs to a journal that has been replaced, which the owner finds out by its ledger.
-func (h *highWater) read() (seq uint64, err error) {
-	if h.path == "" {
-		return 0, nil
-	}
+// read returns the last sequence that was acknowledged, and that of another stream in whose place this one stands, as far as
+// the file knows; 0 when it knows nothing.
+func (h *highWater) read() (seq, other uint64, err error) {
 	body, err := os.ReadFile(h.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read how far the stream was acknowledged: %w", err)
+		return 0, 0, fmt.Errorf("read how far the stream was acknowledged: %w", err)
 	}
 	whole := false
 	for i := range 2 {
@@ -65,18 +62,17 @@ func (h *highWater) read() (seq uint64, err error) {
 			continue
 		}
 		whole = true
-		if id := string(slot[len(highWaterMagic):highWaterSeq]); id != h.stream {
-			h.log.Error("another stream was acknowledged here before", "file", h.path, "was", id, "is", h.stream)
-			continue
-		}
-		if at := binary.LittleEndian.Uint64(slot[highWaterSeq:]); at > seq {
+		switch at := binary.LittleEndian.Uint64(slot[highWaterSeq:]); {
+		case string(slot[len(highWaterMagic):highWaterSeq]) != h.stream:
+			other = max(other, at)
+		case at > seq:
 			seq, h.turn = at, 1-i
 		}
 	}
 	if !whole {
 		h.log.Error("the file that says how far a stream was acknowledged cannot be read, and is made anew", "file", h.path)
 	}
-	return seq, nil
+	return seq, other, nil
 }
 
 // set writes down that seq is acknowledged. A disk that does not take it is no reason to stop: the message is durable.
@@ -88,7 +84,10 @@ func (h *highWater) set(seq uint64) {
 	copy(h.slot[len(highWaterMagic):highWaterSeq], h.stream)
 	binary.LittleEndian.PutUint64(h.slot[highWaterSeq:], seq)
 	binary.LittleEndian.PutUint32(h.slot[highWaterSum:], crc32.Checksum(h.slot[:highWaterSum], castagnoli))
-	err := h.open()
+	var err error
+	if h.f == nil {
+		err = h.open()
+	}
 	if err == nil {
 		_, err = h.f.WriteAt(h.slot[:], int64(h.turn*highWaterSlot))
 	}
@@ -101,16 +100,13 @@ func (h *highWater) set(seq uint64) {
 	}
 }
 
-// open makes the file with its full size, so that a slot is never written into new room.
+// open opens the file. A new one has both slots from the beginning: none is ever written into new room.
 func (h *highWater) open() (err error) {
-	if h.f != nil {
-		return nil
-	}
 	if info, err := os.Stat(h.path); err != nil || info.Size() != 2*highWaterSlot {
 		if err := os.MkdirAll(filepath.Dir(h.path), 0o700); err != nil {
 			return err
 		}
-		if err := durable.WriteFile(h.path, make([]byte, 2*highWaterSlot)); err != nil {
+		if err := durable.WriteFile(h.path, append(h.slot[:len(h.slot):len(h.slot)], h.slot[:]...)); err != nil {
 			return err
 		}
 	}

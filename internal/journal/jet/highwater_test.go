@@ -144,24 +144,36 @@ func TestDamageOfAHighWaterFile(t *testing.T) {
 	}
 }
 
+// TestTheHighWaterOfAnotherStream: a journal that is gone is missed, one that was put into its place is not.
 func TestTheHighWaterOfAnotherStream(t *testing.T) {
 	dir, marks, again := acknowledged(t, 20)
-	if err := os.RemoveAll(filepath.Join(dir, "store")); err != nil { // the journal is another one
+	if err := os.RemoveAll(filepath.Join(dir, "store")); err != nil {
 		t.Fatal(err)
 	}
+	for range 2 {
+		j := again()
+		s := stream(t, j, "lane-0")
+		if st, err := s.State(t.Context()); err != nil || st.Last != 0 || st.HighWater != 20 {
+			t.Fatalf("%+v, %v", st, err)
+		}
+		if _, err := s.Append(t.Context(), 0, []byte("y")); !errors.Is(err, journal.ErrGap) {
+			t.Errorf("a journal is begun where one was lost: %v", err)
+		}
+		shut(t, j)
+	}
+	put, others, _ := acknowledged(t, 3) // of another journal
+	again = func() *jet.Journal { return open(t, put, func(o *jet.Options) { o.HighWater = marks }) }
 	j := again()
 	s := stream(t, j, "lane-0")
 	if st, err := s.State(t.Context()); err != nil || st.HighWater != 0 {
 		t.Fatalf("%+v, %v", st, err)
 	}
-	for last := range uint64(2) {
-		if _, err := s.Append(t.Context(), last, []byte("y")); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := s.Append(t.Context(), 3, []byte("y")); err != nil {
+		t.Fatal(err)
 	}
 	shut(t, j)
-	if st, err := stream(t, again(), "lane-0").State(t.Context()); err != nil || st.HighWater != 2 {
-		t.Fatalf("%+v, %v in %s", st, err, marks)
+	if st, err := stream(t, again(), "lane-0").State(t.Context()); err != nil || st.HighWater != 4 {
+		t.Fatalf("%+v, %v, not those of %s", st, err, others)
 	}
 }
 

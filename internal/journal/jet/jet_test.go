@@ -214,6 +214,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchmarkAppend(b *testing.B, highWater string) {
+	b.Helper()
 	for _, size := range []int{1 << 10, 32 << 10, 128 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			s := stream(b, open(b, b.TempDir(), func(o *jet.Options) { o.MaxBytes, o.HighWater = 8<<30, highWater }), "lane-0")

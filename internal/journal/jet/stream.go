@@ -122,17 +122,23 @@ func (s *Stream) grown() <-chan struct{} {
 }
 
 // findHighWater looks up how far the stream was acknowledged. One that ends before that takes nothing: its numbers would
-// be given out a second time.
+// be given out a second time. Where another stream was, one that holds something has been put into its place, and is the
+// journal now.
 func (s *Stream) findHighWater() (err error) {
 	if s.j.opt.HighWater == "" {
 		return nil
 	}
 	s.highWater = highWater{path: filepath.Join(s.j.opt.HighWater, s.name), stream: s.id, log: s.j.log}
-	if s.reached, err = s.highWater.read(); err != nil {
+	reached, other, err := s.highWater.read()
+	if err != nil {
 		return err
 	}
-	if last := s.last.Load(); s.reached > last {
-		_ = s.stop(fmt.Errorf("%w: it ends at %d and was acknowledged to %d", journal.ErrGap, last, s.reached))
+	last := s.last.Load()
+	if reached == 0 && last == 0 {
+		reached = other // the stream was made because the one that had been here is gone
+	}
+	if s.reached = reached; reached > last {
+		_ = s.stop(fmt.Errorf("%w: it ends at %d and was acknowledged to %d", journal.ErrGap, last, reached))
 	}
 	return nil
 }
