@@ -14,7 +14,7 @@ func (s *Server) backup(ctx context.Context, dir string, masterKey bool, say fun
 		return nil, err
 	}
 	m, err := upkeep.Backup(ctx, &upkeep.Source{
-		Dir: s.dir, Ledger: s.ledger, Control: control, Streams: s.streams, Archive: s.archive,
+		Dir: s.dir, Ledger: s.ledger, Control: control, Streams: s.streams, Gaps: s.repairs.Streams(), Archive: s.archive,
 		Program: s.cfg.Version, Now: s.cfg.Clock, HoldSpool: s.spool.Hold,
 	}, dir, masterKey, say)
 	if err != nil {

@@ -30,7 +30,8 @@ type Source struct {
 	Dir     *datadir.Dir
 	Ledger  LedgerCopier
 	Control journal.Stream
-	Streams []journal.Stream // by lane
+	Streams []journal.Stream         // by lane
+	Gaps    map[string][]journal.Gap // by stream: what a repair has acknowledged as lost
 	Archive *archive.Archive
 	Program string
 	Now     func() time.Time
@@ -124,7 +125,7 @@ func copyStreams(ctx context.Context, src *Source, to string, at map[int]ledger.
 		if st.Last < st.HighWater { // a backup holds no high water: what is restored would look whole
 			return 0, 0, "", fmt.Errorf("it ends at %d and was acknowledged to %d: repair first", st.Last, st.HighWater)
 		}
-		first, last, err = writeStream(ctx, s, filepath.Join(dir, s.Name()+streamExt))
+		first, last, err = writeStream(ctx, s, src.Gaps[s.Name()], filepath.Join(dir, s.Name()+streamExt))
 		return first, last, st.ID, err
 	}
 	for n, s := range src.Streams {

@@ -200,9 +200,15 @@ func TestAnEndThatNothingElseHasSeen(t *testing.T) {
 	k.start()
 	k.traffic(100)
 	k.mustHaveAudit(true)
+	backup := filepath.Join(t.TempDir(), "backup")
+	k.post(k.s.AdminURL()+"/v1/backup", "application/json", fmt.Sprintf(`{"dir":%q,"master_key":true}`, backup), "")
 	k.stop()
 	r := k.verifyOffline()
 	k.mustBeGood(r)
+	restored, _ := k.restore(backup) // the gap stands in the journal yet
+	if again := restored.verifyOffline(); len(again.Findings) > 0 || again.Events != r.Events {
+		t.Errorf("restored: %s, before %s", again.Line(), r.Line())
+	}
 	if r.Events <= before.Events/2 {
 		t.Errorf("%s, before %s", r.Line(), before.Line())
 	}

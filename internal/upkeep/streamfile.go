@@ -16,10 +16,11 @@ import (
 // unix ns), its length (u32) and its bytes, little-endian. The manifest of the backup has its digest.
 const streamMagic = "MLJS1\n"
 
-// writeStream copies what a stream holds to a file and returns the first and the last sequence.
-func writeStream(ctx context.Context, s journal.Stream, path string) (first, last uint64, err error) {
+// writeStream copies what a stream holds to a file and returns the first and the last sequence. What lies in a gap is left
+// out.
+func writeStream(ctx context.Context, s journal.Stream, gaps []journal.Gap, path string) (first, last uint64, err error) {
 	for range 5 { // trimming may pass the reader
-		if first, last, err = copyStream(ctx, s, path); !errors.Is(err, journal.ErrGap) {
+		if first, last, err = copyStream(ctx, s, gaps, path); !errors.Is(err, journal.ErrGap) {
 			return first, last, err
 		}
 		if st, again := s.State(ctx); again != nil || st.First <= first {
@@ -29,7 +30,7 @@ func writeStream(ctx context.Context, s journal.Stream, path string) (first, las
 	return first, last, err
 }
 
-func copyStream(ctx context.Context, s journal.Stream, path string) (first, last uint64, err error) {
+func copyStream(ctx context.Context, s journal.Stream, gaps []journal.Gap, path string) (first, last uint64, err error) {
 	st, err := s.State(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -43,10 +44,17 @@ func copyStream(ctx context.Context, s journal.Stream, path string) (first, last
 	if _, err := w.WriteString(streamMagic); err != nil {
 		return 0, 0, err
 	}
-	if st.First <= st.Last && st.Last > 0 {
-		if err := copyMessages(ctx, s, st.First, st.Last, w); err != nil {
+	for from := journal.Behind(gaps, st.First); from <= st.Last && st.Last > 0; {
+		to := st.Last
+		for _, g := range gaps {
+			if g.First > from {
+				to = min(to, g.First-1)
+			}
+		}
+		if err := copyMessages(ctx, s, from, to, w); err != nil {
 			return st.First, st.Last, err
 		}
+		from = journal.Behind(gaps, to+1)
 	}
 	if err := w.Flush(); err != nil {
 		return 0, 0, err
