@@ -38,11 +38,19 @@ func longTargets() []string {
 	}
 }
 
+// fuzzTier is the tier of fuzzing. Its targets stand alone: what one has found says nothing of the others.
+const fuzzTier = "t0"
+
 // fuzzJob is one run of a target.
 type fuzzJob struct {
 	fuzzTarget
 	seconds int
+	ended   int // how often it has ended by itself
 }
+
+// fuzzEnds is how often a run may end by itself without an input that fails: the fuzzer does so at the end of its time when
+// its worker does not answer at once.
+const fuzzEnds = 2
 
 // runFuzz is tier T0: every parser of what comes from outside, or from a disk, gets bytes that nobody would send. Each
 // target has one worker, and as many run beside each other as there are processors; while another tier needs one, that one
@@ -94,7 +102,7 @@ func fuzzJobs(targets []fuzzTarget, want map[string]int) []fuzzJob {
 		left = false
 		for _, t := range targets {
 			if n := min(want[t.part()], fuzzAtOnce); n > 0 {
-				jobs = append(jobs, fuzzJob{t, n})
+				jobs = append(jobs, fuzzJob{fuzzTarget: t, seconds: n})
 				want[t.part()] -= n
 				left = true
 			}
@@ -161,9 +169,14 @@ func (z *fuzzing) judge(ctx context.Context, j fuzzJob, took int, out string, er
 	switch {
 	case err != nil && ctx.Err() != nil && !strings.Contains(out, "Failing input"):
 		return // interrupted
+	case err != nil && !found(out) && j.ended < fuzzEnds:
+		j.ended++
+		z.jobs = append(z.jobs, j)
+		z.b.say("  %s ended without an input that fails, and is run again: %s", j.part(), tail(out))
+		return
 	case err != nil:
 		r.Wrong++
-		r.note("%s %s: %.300s", j.pkg, j.name, out)
+		r.note("%s %s: %s", j.pkg, j.name, tail(out))
 		z.failed = append(z.failed, fmt.Errorf("%s %s: %w", j.pkg, j.name, err))
 		return
 	}
@@ -179,6 +192,28 @@ func (z *fuzzing) judge(ctx context.Context, j fuzzJob, took int, out string, er
 	if err := z.b.keepSoFar(r); err != nil {
 		z.failed = append(z.failed, err)
 	}
+}
+
+// found says whether a run has found an input that fails.
+func found(out string) bool {
+	for _, sign := range []string{"Failing input written", "failure while testing seed corpus", "panic:", "fatal error:", "build failed"} {
+		if strings.Contains(out, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// tail is the end of what a run has said, where it says why it ended.
+func tail(out string) string {
+	out = strings.TrimSpace(out)
+	return out[max(0, len(out)-400):]
+}
+
+// failedIn says whether the target is one of those that a result of the tier names as failed.
+func failedIn(r *result, part string) bool {
+	pkg, name, _ := strings.Cut(part, ".")
+	return r.Tier == fuzzTier && strings.Contains(r.Error, "/"+pkg+" Fuzz"+name+":")
 }
 
 func (j fuzzJob) run(ctx context.Context) (string, error) {

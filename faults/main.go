@@ -101,7 +101,7 @@ type tier struct {
 
 func tiers() []tier {
 	return []tier{
-		{"t0", "fuzz of every parser", runFuzz, computing},
+		{fuzzTier, "fuzz of every parser", runFuzz, computing},
 		{"t1", "seeded histories in virtual time", runSimulation, computing},
 		{"t2", "kill -9 under load, at random instants and at every named place", runKills, waiting},
 		{"t3", "power cuts: ext4 on a loop mount, shut down without its journal", runPowerCuts, waiting},

@@ -56,17 +56,22 @@ func (b *bench) loadDone() error {
 		sum := map[string]int{}
 		b.done[t.name] = sum
 		for _, r := range results {
-			if r.Quick || r.Tags != "" || r.failed() && r.Tier != plantedTier || b.opt.fresh && r.Commit != b.commit {
+			if r.Quick || r.Tags != "" || r.failed() && !standAlone(r.Tier) || b.opt.fresh && r.Commit != b.commit {
 				continue
 			}
 			b.before[t.name] += r.Durable
 			for name, n := range r.Done {
-				sum[name] += n
+				if !failedIn(r, name) {
+					sum[name] += n
+				}
 			}
 		}
 	}
 	return nil
 }
+
+// standAlone says whether a tier's parts say nothing of each other: where one has failed, the others have been done.
+func standAlone(tier string) bool { return tier == plantedTier || tier == fuzzTier }
 
 // step is one fault on a directory that sees several.
 type step struct {

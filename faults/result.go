@@ -206,7 +206,7 @@ func (r *row) row() string {
 		done += n
 	}
 	asked := fmt.Sprintf("%d of %d", done, r.Asked)
-	if r.Tier == "t0" {
+	if r.Tier == fuzzTier {
 		asked += " s"
 	}
 	if r.Late > 0 {
@@ -237,7 +237,12 @@ func rows(results []*result) []*row {
 		}
 		sums[r.Quick] = sum
 		if r.failed() && fixedLater(r, results[i+1:]) {
-			if r.Tier == plantedTier { // what it has noticed is noticed, whatever it has not
+			if standAlone(r.Tier) { // what it has noticed is noticed, whatever it has not
+				for name := range r.Done {
+					if failedIn(r, name) {
+						delete(r.Done, name)
+					}
+				}
 				sum.merge(&result{N: r.N, Done: r.Done})
 				sum.commits = append(sum.commits, r.Commit)
 			}
