@@ -417,7 +417,7 @@ func kindOf(rel string) string {
 		return "part"
 	case strings.HasSuffix(rel, ".zst"):
 		return "archive"
-	case strings.HasPrefix(rel, "highwater/"):
+	case strings.HasPrefix(rel, "journal/highwater/"):
 		return "highwater"
 	case rel == "install.json", rel == "minter":
 		return rel

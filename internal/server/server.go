@@ -176,7 +176,7 @@ func (s *Server) openJournal(ctx context.Context) error {
 	j, err := jet.Open(ctx, jet.Options{
 		Dir: s.dir.Join("journal"), MaxBytes: s.cfg.JournalBytes, InstallID: s.dir.Install.ID,
 		Lanes: s.dir.Install.Lanes, Gaps: s.repairs.Streams(), Log: s.log, Metrics: s.registry, NoSync: s.cfg.Without.Sync,
-		HighWater: s.dir.Join(upkeep.HighWaterDir),
+		HighWater: s.dir.Join("journal", upkeep.HighWaterDir),
 		Room:      func(n int64) bool { f, err := s.room.Look(); return err != nil || f.Bytes >= n },
 	})
 	if err != nil {

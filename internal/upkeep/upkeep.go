@@ -61,7 +61,8 @@ type Dir struct {
 // ErrNoDirectory: there is no installation at the path.
 var ErrNoDirectory = errors.New("no Milliard data directory")
 
-// HighWaterDir holds how far each of the journal's streams was acknowledged.
+// HighWaterDir, in the journal's directory, holds how far each of its streams was acknowledged: on its disk, because appends
+// wait for it.
 const HighWaterDir = "highwater"
 
 // copyLimit is the size of a journal that is opened although its files may be of any size: it only has to be large.
@@ -119,7 +120,7 @@ func (d *Dir) openJournal(ctx context.Context) (err error) {
 	d.Streams = nil
 	d.journal, err = jet.Open(ctx, jet.Options{
 		Dir: dir, MaxBytes: copyLimit, InstallID: d.Install.ID, Lanes: d.Install.Lanes, Log: d.log, Gaps: d.repairs.Streams(),
-		HighWater: d.Join(HighWaterDir),
+		HighWater: d.Join("journal", HighWaterDir),
 	})
 	if err != nil {
 		return err

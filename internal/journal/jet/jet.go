@@ -35,7 +35,7 @@ type Options struct {
 	Metrics   prometheus.Registerer    // default: none
 	Gaps      map[string][]journal.Gap // by stream: what a repair has acknowledged as lost is no reason for alarm
 	Room      func(bytes int64) bool   // has the volume so much free? nil: always
-	HighWater string                   // directory, outside Dir, of the files that say how far streams were acknowledged; "": none
+	HighWater string                   // directory of the files that say how far streams were acknowledged; "": none
 	NoSync    bool                     // acknowledge before the fsync: only to measure what it costs
 }
 
