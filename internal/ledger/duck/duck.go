@@ -38,8 +38,8 @@ var (
 	ErrInUse = errors.New("ledger is open in another process")
 	// ErrForeign: the file is no Milliard ledger.
 	ErrForeign = errors.New("not a milliard ledger")
-	// ErrInterrupted: a checkpoint was not completed, and a ledger opened for reading is not mended.
-	ErrInterrupted = errors.New("the ledger's last checkpoint was interrupted: a server that starts on it makes it as it was before")
+	// ErrInterrupted: a checkpoint or a commit was not completed, and a ledger opened for reading is not mended.
+	ErrInterrupted = errors.New("the ledger's last checkpoint or commit was interrupted: a server that starts on it makes it as it was before")
 	// ErrNewer: a newer program has migrated the file.
 	ErrNewer = errors.New("ledger schema is newer than this program")
 )
@@ -172,28 +172,6 @@ func (l *Ledger) openEngine(ctx context.Context) error {
 	}
 	l.db, l.file = db, file
 	return nil
-}
-
-func mendEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
-	blocks, folded, err := settleCheckpoint(opt.Path, opt.ReadOnly, opt.Log)
-	if err != nil {
-		return nil, err
-	}
-	if folded && opt.ReadOnly {
-		return nil, fmt.Errorf("%w (its log had not been removed)", ErrInterrupted)
-	}
-	if len(blocks) > 0 {
-		if opt.ReadOnly {
-			return nil, fmt.Errorf("%w (blocks %d)", ErrInterrupted, blocks)
-		}
-		opt.Log.Warn("the ledger's last checkpoint had been interrupted while it wrote over blocks of the file: they are as they were before it",
-			"blocks", blocks)
-	}
-	db, err := tryEngine(ctx, opt)
-	if err == nil || opt.ReadOnly {
-		return db, err
-	}
-	return withoutLog(ctx, opt, err)
 }
 
 // errRead: the engine lives until its last reader is gone.

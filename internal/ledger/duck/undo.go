@@ -14,8 +14,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"milliard/internal/durable"
 )
 
@@ -158,10 +156,9 @@ func overwrite(path string, b []byte) error {
 // engine would find that out by the log's last entry, and count everything in it once more if that were damaged. Should
 // another log begin like it, the lanes fold again what it held.
 //
-// Nothing is done if the undo file was not complete, or another process has the ledger open. This process must not:
-// closing the file here gives back the engine's lock of it. With readOnly nothing is written.
-func settleCheckpoint(ledger string, readOnly bool, log *slog.Logger) (torn []int64, folded bool, err error) {
-	b, err := os.ReadFile(undoPath(ledger))
+// Nothing is done if the undo file was not complete. With readOnly nothing is written.
+func settleCheckpoint(f *os.File, readOnly bool, log *slog.Logger) (torn []int64, folded bool, err error) {
+	b, err := os.ReadFile(undoPath(f.Name()))
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			log.Warn("the ledger's undo file cannot be read: if the last checkpoint was cut short, the engine refuses the ledger", "err", err)
@@ -172,35 +169,19 @@ func settleCheckpoint(ledger string, readOnly bool, log *slog.Logger) (torn []in
 	if !ok {
 		return nil, false, nil
 	}
-	mode, lock := os.O_RDWR, int16(unix.F_WRLCK)
-	if readOnly {
-		mode, lock = os.O_RDONLY, unix.F_RDLCK
-	}
-	f, err := os.OpenFile(ledger, mode, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
+	now, bad := readHeaders(f)
+	switch {
+	case bad != nil: // the engine says what is wrong
+	case bytes.Equal(now, u.headers):
+		torn, err = u.giveBack(f, readOnly)
+	default:
+		folded, err = u.dropFolded(logPath(f.Name()), readOnly)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("settle a checkpoint: %w", err)
 	}
-	if unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: lock}) == nil { // else the engine says who has it
-		now, bad := readHeaders(f)
-		switch {
-		case bad != nil: // the engine says what is wrong
-		case bytes.Equal(now, u.headers):
-			torn, err = u.giveBack(f, readOnly)
-		default:
-			folded, err = u.dropFolded(logPath(ledger), readOnly)
-		}
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, false, fmt.Errorf("settle a checkpoint: %w", err)
-	}
 	return torn, folded, nil
 }
-
-// logPath is where the engine keeps a ledger's write-ahead log.
-func logPath(ledger string) string { return ledger + ".wal" }
 
 // logBegin reads the beginning of a write-ahead log; nothing when there is none.
 func logBegin(path string) ([]byte, error) {

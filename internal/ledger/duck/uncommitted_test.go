@@ -1,0 +1,160 @@
+package duck
+
+import (
+	"encoding/binary"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"milliard/internal/event"
+	"milliard/internal/ledger"
+	"milliard/internal/ledger/ledgertest"
+)
+
+// manyRows is more than the engine keeps in its log itself: it writes so many rows of one table into the file, and to its log
+// only where they are.
+const manyRows = 130_000
+
+// largeGeneration has manyRows clicks and manyRows cells.
+func largeGeneration(epoch uint64, from ledger.Position) *ledger.Generation {
+	g := crashGeneration(1, epoch, from)
+	click := ledger.ClickRow{Seq: g.To.Seq, EventID: "e", Tenant: 1, Campaign: 1, Class: event.Valid}
+	cell := ledger.Cell{Key: ledger.Key{Bucket: ledgertest.BaseMinute, Tenant: 1, Type: event.Impression, Class: event.Valid}}
+	for i := range uint32(manyRows) {
+		click.Row, cell.Campaign, cell.Value = i, event.CampaignID(i), ledger.Value{N: event.One, Events: 1}
+		g.Clicks, g.Cells = append(g.Clicks, click), append(g.Cells, cell)
+	}
+	return g
+}
+
+// TestWhatIsNotCommittedIsNotCounted: a process that is killed while it commits many rows leaves a log that ends in a
+// transaction without an end. The engine rolls that back when it reads the log, but for rows that stand in the file.
+func TestWhatIsNotCommittedIsNotCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	l, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	epoch, at := acquire(t, l, 0)
+	if _, err := l.Durable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := crashGeneration(1, epoch, at)
+	if err := l.Flush(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	committed := int(fileBytes(path + ".wal"))
+	large := largeGeneration(epoch, first.To)
+	if err := l.Flush(t.Context(), large); err != nil {
+		t.Fatal(err)
+	}
+	file, log := read(t, path), read(t, path+".wal")
+	ends := entries(t, log)
+	flush := ends[len(ends)-2] // where the entry that commits it begins
+	var rows []int             // behind the entries that say where rows are
+	for i := 1; i < len(ends); i++ {
+		if ends[i-1] >= committed && logType(log[ends[i-1]:]) == logRowGroups {
+			rows = append(rows, ends[i])
+		}
+	}
+	if len(rows) != 2 {
+		t.Fatalf("%d tables have rows in the file: clicks and cells should", len(rows))
+	}
+	for _, c := range []struct {
+		name string
+		end  int
+		done bool
+	}{
+		{"whole", len(log), true},
+		{"without its end", flush, false},
+		{"in its end", len(log) - 1, false},
+		{"in its end's length", flush + 5, false},
+		{"behind the first rows", rows[0], false},
+		{"behind the last rows", rows[1], false},
+		{"in the last rows", rows[1] - 9, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ledger.duckdb")
+			write(t, path, file)
+			write(t, path+".wal", log[:c.end])
+			reading, err := Open(t.Context(), Options{Path: path, ReadOnly: true})
+			if c.done != (err == nil) || err != nil && !errors.Is(err, ErrInterrupted) || int(fileBytes(path+".wal")) != c.end {
+				t.Errorf("opened for reading: %v, its log has %v bytes now", err, fileBytes(path+".wal"))
+			}
+			if err == nil {
+				reading.Close()
+			}
+			clicks, cells := len(first.Clicks), len(first.Cells)
+			if c.done {
+				clicks, cells = clicks+len(large.Clicks), cells+len(large.Cells)
+			}
+			for range 3 { // and so it stays
+				l, err := Open(t.Context(), Options{Path: path})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				mustHave(t, l, clicks, cells)
+				epoch, at := acquire(t, l, 0)
+				g := largeGeneration(epoch, at)
+				if err := l.Flush(t.Context(), g); err != nil {
+					t.Fatal(err)
+				}
+				clicks, cells = clicks+len(g.Clicks), cells+len(g.Cells)
+				mustHave(t, l, clicks, cells)
+				next := filepath.Join(t.TempDir(), "ledger.duckdb") // it is killed
+				for _, ext := range []string{"", ".wal"} {
+					write(t, next+ext, read(t, path+ext))
+				}
+				path = next
+			}
+		})
+	}
+}
+
+func mustHave(t *testing.T, l *Ledger, clicks, cells int) {
+	t.Helper()
+	db, err := l.engine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var haveClicks, haveCells int
+	err = db.QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM clicks), (SELECT count(*) FROM cells)").Scan(&haveClicks, &haveCells)
+	if err != nil || haveClicks != clicks || haveCells != cells {
+		t.Fatalf("%d clicks and %d cells, must be %d and %d; %v", haveClicks, haveCells, clicks, cells, err)
+	}
+}
+
+// entries returns where the log's entries end, its head being the first.
+func entries(t *testing.T, log []byte) []int {
+	t.Helper()
+	ends := []int{len(logHead)}
+	for at := len(logHead); at < len(log); {
+		at += logEntryHead + int(binary.LittleEndian.Uint64(log[at:]))
+		ends = append(ends, at)
+	}
+	if ends[len(ends)-1] != len(log) || logType(log[ends[len(ends)-2]:]) != logCommit {
+		t.Fatalf("the engine's log is not what it was: it ends with %x", log[max(0, len(log)-40):])
+	}
+	return ends
+}
+
+// TestALogThatIsNotKnownIsLeftAlone: the engine says what is wrong with it.
+func TestALogThatIsNotKnownIsLeftAlone(t *testing.T) {
+	for name, log := range map[string]string{
+		"empty": "", "shorter than its head": logHead[:5], "of another version": "d\x00be\x00\x03\xff\xff" + strings.Repeat("x", 100),
+		"zeros": strings.Repeat("\x00", 5000), "its head and zeros": logHead + strings.Repeat("\x00", 5000),
+		"an entry without end": logHead + "\xff\xff\xff\xff\xff\xff\xff\xff12345678d\x00\x19...",
+	} {
+		path := filepath.Join(t.TempDir(), "ledger.duckdb.wal")
+		write(t, path, []byte(log))
+		if cut, err := cutUncommitted(path, false); err != nil || cut != 0 || string(read(t, path)) != log {
+			t.Errorf("%s: cut %d, %v", name, cut, err)
+		}
+	}
+	if cut, err := cutUncommitted(filepath.Join(t.TempDir(), "none"), false); err != nil || cut != 0 {
+		t.Errorf("no log: %d, %v", cut, err)
+	}
+}

@@ -1,0 +1,99 @@
+package duck
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// The engine reads its write-ahead log entry by entry and commits what it has done when it comes to an entry that says so. What
+// comes behind the last of these, because the process was killed in the middle of a COMMIT, it rolls back; but not the rows of
+// tables that got so many in one transaction that they were written into the file at once, the log only saying where: they are
+// added where they are read, and stay. (Seen with 1.5.3; https://github.com/duckdb/duckdb/pull/25931 is about it.) So a
+// log that ends like that is cut off behind the last commit before the engine reads it.
+
+// Layout of the engine's log, version 2: a head without length, then entries: 8 bytes length of the body, 8 bytes checksum, the
+// body, which begins with a field of number 100 and one byte, the entry's type. Source: duckdb, src/storage/write_ahead_log.cpp.
+const (
+	logHead      = "d\x00be\x00\x02\xff\xff"
+	logEntryHead = 16
+	logField     = "d\x00"
+	logRowGroups = 29  // where rows are that stand in the file already
+	logCommit    = 100 // what came since the last of these is done
+)
+
+// logPath is where the engine keeps a ledger's write-ahead log.
+func logPath(ledger string) string { return ledger + ".wal" }
+
+// logType returns the type of an entry; 0 if it has none.
+func logType(entry []byte) byte {
+	if len(entry) <= logEntryHead+len(logField) || string(entry[logEntryHead:][:len(logField)]) != logField {
+		return 0
+	}
+	return entry[logEntryHead+len(logField)]
+}
+
+// cutUncommitted cuts a log off behind its last commit if rows that stand in the file come behind it, and returns how
+// many bytes those were. With readOnly nothing is written. What is damaged otherwise is left to the engine.
+func cutUncommitted(path string, readOnly bool) (cut int64, err error) {
+	mode := os.O_RDWR
+	if readOnly {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(path, mode, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	size, keep, rows, err := readLog(f)
+	if err == nil && rows {
+		cut = size - keep
+		if !readOnly {
+			err = errors.Join(f.Truncate(keep), f.Sync())
+		}
+	}
+	return cut, errors.Join(err, f.Close())
+}
+
+// readLog returns a log's size, where its last commit ends, and whether rows that stand in the file come behind that.
+func readLog(f *os.File) (size, committed int64, rows bool, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, 0, false, err
+	}
+	size = info.Size()
+	head := make([]byte, len(logHead))
+	if _, err := f.ReadAt(head, 0); err != nil || string(head) != logHead {
+		return size, 0, false, notEnd(err)
+	}
+	entry := make([]byte, logEntryHead+len(logField)+1)
+	for at := int64(len(head)); size-at >= int64(len(entry)); {
+		if _, err := f.ReadAt(entry, at); err != nil {
+			return size, 0, false, notEnd(err)
+		}
+		length, room := binary.LittleEndian.Uint64(entry), size-at-logEntryHead
+		switch kind := logType(entry); {
+		case kind == logRowGroups:
+			rows = true
+		case kind == logCommit && length <= uint64(room):
+			committed, rows = at+logEntryHead+int64(length), false
+		}
+		if length > uint64(room) {
+			return size, committed, rows, nil
+		}
+		at += logEntryHead + int64(length)
+	}
+	return size, committed, rows, nil
+}
+
+// notEnd returns err unless it says that the file ends.
+func notEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
