@@ -86,7 +86,7 @@ func benchFoldMany(b *testing.B, space event.Space, cells uint64) {
 		}
 		if folded += rows; folded%(500*rows) == 0 { // about a second of traffic
 			s.close() // the flusher spells it out
-			s.unsealed = nil
+			s.unsealed.drop(s.pos.Seq)
 		}
 	}
 	b.StopTimer()

@@ -56,7 +56,7 @@ func (s *State) Snapshot() *Snapshot {
 	out := &Snapshot{
 		lane: s.opt.Lane, seed: s.opt.Seed, pos: s.pos, lastExpiry: s.lastExpiry, clamped: s.clamped,
 		marks: make(map[journal.Incarnation]Mark, len(s.marks)), cut: s.cut,
-		unsealed: slices.Clone(s.unsealed), gens: s.window.Generations(),
+		unsealed: s.unsealed.view(), gens: s.window.Generations(),
 		orders: s.orders.List(), minted: s.minted.Image(), imports: s.imports.Pages(),
 	}
 	out.cut.Ends = slices.Clone(s.cut.Ends)
@@ -185,7 +185,8 @@ func (s *Snapshot) encodeUnsealed(w *imageWriter) {
 	w.u32(uint32(len(s.cut.Ends)))
 	w.words(s.cut.Ends)
 	w.u32(uint32(len(s.unsealed)))
-	for _, b := range s.unsealed {
+	for i := range s.unsealed {
+		b := &s.unsealed[i] // not copied: see view
 		w.u64(b.Seq)
 		w.i64(b.LogTime)
 		w.bytes(b.Verdicts)
@@ -283,7 +284,7 @@ func (s *State) decodeUnsealed(r *cursor.Reader) {
 	for range r.Count(20) {
 		b := SealedBatch{Seq: r.U64(), LogTime: r.I64()}
 		b.Verdicts = slices.Clone(r.Bytes())
-		s.unsealed = append(s.unsealed, b)
+		s.unsealed.add(b, nil)
 	}
 }
 

@@ -23,7 +23,8 @@ func (l *Lane) keep(ctx context.Context) {
 			err = l.saveImage(snap)
 		case <-l.seals:
 			err = l.seal(ctx)
-		case <-tick.C:
+		case now := <-tick.C:
+			l.relieve(now)
 			if err = l.watch(ctx); errors.Is(err, ErrHalt) {
 				l.halt(err)
 				return
@@ -62,6 +63,17 @@ func (l *Lane) keptAgain() {
 	}
 }
 
+// stalledAfter is for how long the ledger may work on a generation before the lane holds no more meanwhile than it must.
+const stalledAfter = 10 * time.Second
+
+// relieve lets go of the bytes of batches while the ledger is stalled: the journal has them.
+func (l *Lane) relieve(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stalled := l.frozen != nil && now.Sub(l.openedAt) > max(stalledAfter, 2*flushStretch*l.cfg.FlushInterval)
+	l.st.unsealed.keepBytes(!stalled)
+}
+
 func (l *Lane) saveImage(snap *Snapshot) error {
 	if err := l.images.save(snap); err != nil {
 		return fmt.Errorf("save image: %w", err)
@@ -89,7 +101,7 @@ func (l *Lane) nextSegment() (batches []SealedBatch, ok bool) {
 		return nil, false
 	}
 	end := l.st.cut.Ends[0]
-	for _, b := range l.st.unsealed {
+	for _, b := range l.st.unsealed.batches {
 		if b.Seq > end {
 			break
 		}

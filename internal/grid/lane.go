@@ -290,9 +290,11 @@ func (l *Lane) fold(ctx context.Context, m *journal.Message) error {
 	return l.foldOne(m, began)
 }
 
-// crowdedLocked says whether the open generation is at its high-water mark: then the journal holds the rest.
+// crowdedLocked says whether the open generation is at its high-water mark: then the journal holds the rest. Each batch
+// takes memory as well until it is sealed, even if it adds no row.
 func (l *Lane) crowdedLocked() bool {
-	return l.st.counting && (l.st.open.rows() >= l.cfg.MinuteCells || l.st.open.events >= maxOpenEvents)
+	return l.st.counting && (l.st.open.rows() >= l.cfg.MinuteCells || l.st.open.events >= maxOpenEvents ||
+		l.st.pos.Seq-l.st.open.from.Seq >= uint64(l.cfg.MinuteCells))
 }
 
 // foldOne folds one message under the lock and shows its verdicts.

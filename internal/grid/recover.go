@@ -131,12 +131,7 @@ func foldTo(ctx context.Context, st *State, src *source, until uint64) error {
 // dropSealed forgets the verdicts of batches that stand in a sealed segment, now and when they are folded again.
 func (s *State) dropSealed(sealed uint64) {
 	s.sealed = max(s.sealed, sealed)
-	i := 0
-	for i < len(s.unsealed) && s.unsealed[i].Seq <= sealed {
-		s.kept -= len(s.unsealed[i].stored)
-		i++
-	}
-	s.unsealed = append([]SealedBatch(nil), s.unsealed[i:]...)
+	s.unsealed.drop(sealed)
 	for len(s.cut.Ends) > 0 && s.cut.Ends[0] <= sealed {
 		s.cut.Ends = s.cut.Ends[1:]
 	}

@@ -42,7 +42,7 @@ type Options struct {
 	Window        time.Duration
 	MaxHashes     int
 	TokenLife     time.Duration // longest life of a token whose id is an event id
-	MinuteCells   int           // high-water mark of open cells; above it the owner stops reading
+	MinuteCells   int           // high-water mark of open cells, and of batches; above it the owner stops reading
 	TargetSealed  int           // bytes of batches after which an archive segment is cut
 	SealedBatches int           // or batches
 	SealedSpan    time.Duration // or log time
@@ -66,13 +66,12 @@ type State struct {
 	marks   map[journal.Incarnation]Mark
 
 	pos        ledger.Position
-	lastExpiry int64         // log time of the last sweep of minted ids
-	cut        segmentCut    // where the next archive segment will be cut
-	unsealed   []SealedBatch // verdicts of batches that stand in no segment yet
-	kept       int           // bytes of batches that unsealed holds
-	sealed     uint64        // last sequence that stands in one; not part of an image
-	recorded   []byte        // verdicts that the batch at hand has had before and keeps; nil: it is judged
-	stamp      int64         // of the message that is being folded, unix ms
+	lastExpiry int64        // log time of the last sweep of minted ids
+	cut        segmentCut   // where the next archive segment will be cut
+	unsealed   unsealedList // verdicts of batches that stand in no segment yet
+	sealed     uint64       // last sequence that stands in one; not part of an image
+	recorded   []byte       // verdicts that the batch at hand has had before and keeps; nil: it is judged
+	stamp      int64        // of the message that is being folded, unix ms
 	open       *gathering
 	counting   bool        // false while folding what the ledger has counted already: the gathering is thrown away
 	clamped    uint64      // stamps that were clamped
@@ -89,14 +88,11 @@ type SealedBatch struct {
 	Verdicts []byte // one event.Class per event; nil for a batch without events or one that was dropped as a repeat
 
 	// What was read from the journal and whose chain was checked, so that the segment needs not be read again; nil after
-	// a recovery, or when there is too much of it. It is no part of an image.
+	// a recovery, or when it is not kept. It is no part of an image, and the only thing here that ever changes.
 	stored []byte
 	stamp  int64
 	hash   journal.Hash
 }
-
-// keptSegments bounds the batches that are held for the archive, in segments.
-const keptSegments = 4
 
 // FoldedInfo says what the last Fold did.
 type FoldedInfo struct {
@@ -118,7 +114,9 @@ func NewState(opt Options) *State {
 		budgets: count.NewBudgets(),
 		marks:   make(map[journal.Incarnation]Mark),
 		cut:     segmentCut{First: 1},
-		open:    newGathering(ledger.Position{}, 0),
+
+		unsealed: unsealedList{room: keptSegments * opt.TargetSealed},
+		open:     newGathering(ledger.Position{}, 0),
 	}
 }
 
@@ -174,12 +172,8 @@ func (s *State) Fold(m *journal.Message) error {
 		s.open.events += int64(h.Events)
 	}
 	if m.Seq > s.sealed {
-		b := SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts}
-		if s.kept+len(m.Data) <= keptSegments*s.opt.TargetSealed {
-			b.stored, b.stamp, b.hash = m.Data, m.Stamp, hash
-			s.kept += len(m.Data)
-		}
-		s.unsealed = append(s.unsealed, b)
+		b := SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts, stamp: m.Stamp, hash: hash}
+		s.unsealed.add(b, m.Data)
 	}
 	s.cut.add(len(m.Data), s.pos.LogTime, &s.opt, m.Seq, s.sealed)
 	return nil

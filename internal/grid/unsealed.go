@@ -19,7 +19,7 @@ func (g *Grid) Unsealed(lane int) (batches []SealedBatch, ok bool) {
 	l := g.lanes[lane]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.st.unsealed), l.caughtUp
+	return slices.Clone(l.st.unsealed.batches), l.caughtUp
 }
 
 // Replay works verdicts out again for a lane that nobody owns: from the newest readable image at or below limit, through
@@ -53,7 +53,7 @@ func Replay(ctx context.Context, cfg *LaneConfig, limit, until uint64, each func
 	if folded != nil && !errors.Is(folded, journal.ErrGap) {
 		return nil, folded
 	}
-	for _, b := range st.unsealed {
+	for _, b := range st.unsealed.batches {
 		if err := each(b); err != nil {
 			return nil, err
 		}

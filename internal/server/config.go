@@ -45,7 +45,7 @@ type Config struct {
 	MaxWait        time.Duration `help:"How long a door waits for durability before it answers 503." default:"2s"`
 	FlushInterval  time.Duration `help:"How often counts go to the ledger; a fifth as often while many counters grow." default:"1s"`
 	ImageInterval  time.Duration `help:"Log time between images of the grid." default:"10s"`
-	DirtyCells     int           `help:"Unflushed rows per lane beyond which the grid stops reading and the journal holds the rest." default:"2000000"`
+	DirtyCells     int           `help:"Unflushed rows, or batches, per lane beyond which the grid stops reading and the journal holds the rest." default:"2000000"`
 	SealBytes      int           `help:"Bytes of batches after which an archive segment is cut." default:"33554432"`
 	SealSpan       time.Duration `help:"Log time after which an archive segment is cut." default:"5m"`
 	TrimInterval   time.Duration `help:"How often segments are sealed and the journal is trimmed." default:"5s"`
