@@ -77,6 +77,7 @@ type driver struct {
 	workers []*worker
 	pause   time.Duration // longest between two requests of a worker
 
+	bulk     int          // half of the requests are batches of so many clicks
 	fat      int          // events get sub-ids of this many bytes times ten, and come in large batches
 	acked    atomic.Int64 // requests answered 2xx or 302
 	refused  atomic.Int64 // requests answered 5xx or 429
@@ -212,6 +213,9 @@ func (w *worker) pick(ctx context.Context) *request {
 		w.forge(ctx)
 	}
 	c := w.rnd.IntN(campaigns)
+	if w.d.bulk > 0 && w.rnd.IntN(2) == 0 {
+		return w.columns(c, 2, w.d.bulk)
+	}
 	switch k := w.rnd.IntN(21); {
 	case k == 20:
 		return w.rival()
@@ -268,7 +272,7 @@ func (w *worker) ndjson(c int) *request {
 	for range 1 + w.rnd.IntN(12+w.d.fat) {
 		id, kind := w.id(c), 1+w.rnd.IntN(2)
 		fmt.Fprintf(&b, "{\"type\":%q,\"id\":%q,\"campaign\":%q,\"affiliate\":%q,\"country\":\"DE\",\"sub1\":\"s%d\",\"sub2\":%q}\n",
-			[]string{"", "impression", "click"}[kind], id, campaign(c), affiliate(w.rnd.IntN(affiliates)), w.rnd.IntN(4), w.filler())
+			kindName(kind), id, campaign(c), affiliate(w.rnd.IntN(affiliates)), w.rnd.IntN(4), w.filler())
 		r.ids = append(r.ids, "F"+strconv.Itoa(kind)+"/"+id)
 	}
 	r.body = b.Bytes()
@@ -287,13 +291,19 @@ func (w *worker) filler() string {
 	return string(b)
 }
 
-func (w *worker) columnar(c int) *request {
+func (w *worker) columnar(c int) *request { return w.columns(c, 1, 1+w.rnd.IntN(30)) }
+
+// kindName is the event type whose foreign ids begin with F1/ or F2/.
+func kindName(kind int) string { return []string{"", client.Impression, client.Click}[kind] }
+
+// columns is a columnar batch of events of one kind.
+func (w *worker) columns(c, kind, events int) *request {
 	w.enc.Reset()
 	r := &request{method: http.MethodPost, path: "/v1/events", ctype: client.ContentType}
-	for range 1 + w.rnd.IntN(30) {
+	for range events {
 		id := w.id(c)
-		w.enc.Add(&client.Event{ID: id, Type: client.Impression, Campaign: campaign(c), Affiliate: affiliate(w.rnd.IntN(affiliates))})
-		r.ids = append(r.ids, "F1/"+id)
+		w.enc.Add(&client.Event{ID: id, Type: kindName(kind), Campaign: campaign(c), Affiliate: affiliate(w.rnd.IntN(affiliates))})
+		r.ids = append(r.ids, fmt.Sprintf("F%d/%s", kind, id))
 	}
 	r.body = w.enc.Encode(nil)
 	return r

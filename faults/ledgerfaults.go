@@ -23,6 +23,7 @@ const (
 	ledgerNoRoom  = "no room, said by the calls"
 	ledgerFull    = "disk full"
 	ledgerKilled  = "killed between the statements"
+	ledgerLarge   = "killed in a large commit"
 	commitFails   = "commit fails"
 	commitUnknown = "commit carried out, answer lost"
 )
@@ -47,11 +48,11 @@ func runLedger(ctx context.Context, b *bench, r *result) error {
 		{ledgerKilled, 2, 20, true},
 		{commitFails, 10, 100, false},
 		{commitUnknown, 10, 100, false},
-		{ledgerFull, 1, 10, true}, // on a directory of its own
+		{ledgerFull, 1, 10, true}, // on a directory of its own, as the next
+		{ledgerLarge, 2, 20, true},
 	}
 	want := b.plan(r, parts)
-	last := len(parts) - 1
-	plan := shuffled(steps(parts[:last], want, func(name string, i int) step { return ledgerStep(name, i, rnd) }), rnd)
+	plan := shuffled(steps(parts[:len(parts)-2], want, func(name string, i int) step { return ledgerStep(name, i, rnd) }), rnd)
 	err = b.wear(ctx, series{"l", failuresPerDirectory, func(ctx context.Context, name string, round int) (*arena, error) {
 		a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--lanes", fmt.Sprint(1+round%2))
 		if err != nil {
@@ -63,6 +64,10 @@ func runLedger(ctx context.Context, b *bench, r *result) error {
 		}
 		return a, a.p.stop()
 	}}, plan, r)
+	if err != nil {
+		return err
+	}
+	err = b.singly(ctx, ledgerLarge, want[ledgerLarge], r, func(i int, r *result) (bool, error) { return b.largeCommit(ctx, binary, i, rnd, r) })
 	if err != nil {
 		return err
 	}
@@ -293,4 +298,46 @@ func (b *bench) fullLedger(ctx context.Context, binary string, i int, rnd *rand.
 		err = a.heal(ctx, r)
 	}
 	return met, a.conclude(ctx, r, err)
+}
+
+// largeCommit has a generation of so many rows that the ledger's engine writes them into its file before it commits, and kills
+// the program where the file is synced for that. Nothing else syncs the file here: there is no checkpoint.
+func (b *bench) largeCommit(ctx context.Context, binary string, i int, rnd *rand.Rand, r *result) (met bool, err error) {
+	name := fmt.Sprintf("llarge%d", i)
+	a, err := b.newArena(ctx, name, binary, rnd.Uint64(), "--flush-interval", "2s", "--trim-interval", "1h")
+	if err != nil {
+		return false, err
+	}
+	a.d.bulk, a.d.pause = 3000, 200*time.Millisecond
+	if err := a.start(ctx); err != nil {
+		return false, err
+	}
+	if rnd.IntN(2) == 0 { // after some flushes that are whole
+		if _, err := a.load(ctx, func() error { pause(ctx, time.Duration(rnd.IntN(1000))*time.Millisecond); return nil }); err != nil {
+			return false, err
+		}
+	}
+	if err := a.p.stop(); err != nil {
+		return false, err
+	}
+	a.p.inject(filepath.Join(filepath.Dir(a.p.data), "strace.out"), "fsync,fdatasync", "signal=KILL", filepath.Join(a.p.data, "ledger.duckdb"))
+	if err := a.p.spawn(); err != nil {
+		return false, err
+	}
+	if err := a.p.await(ctx, a.p.patience(), "/readyz"); err != nil {
+		return false, err
+	}
+	flying, err := a.load(ctx, func() error {
+		select {
+		case <-a.p.exited:
+			a.p.cmd = nil
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(a.p.patience()):
+			return fmt.Errorf("%w: no commit was large\n%s", errLate, a.p.tail())
+		}
+	})
+	r.Flying += int(flying)
+	return err == nil, a.conclude(ctx, r, err)
 }

@@ -185,8 +185,7 @@ func (s *Snapshot) encodeUnsealed(w *imageWriter) {
 	w.u32(uint32(len(s.cut.Ends)))
 	w.words(s.cut.Ends)
 	w.u32(uint32(len(s.unsealed)))
-	for i := range s.unsealed {
-		b := &s.unsealed[i] // not copied: see view
+	for _, b := range s.unsealed {
 		w.u64(b.Seq)
 		w.i64(b.LogTime)
 		w.bytes(b.Verdicts)
@@ -284,7 +283,7 @@ func (s *State) decodeUnsealed(r *cursor.Reader) {
 	for range r.Count(20) {
 		b := SealedBatch{Seq: r.U64(), LogTime: r.I64()}
 		b.Verdicts = slices.Clone(r.Bytes())
-		s.unsealed.add(b, nil)
+		s.unsealed.add(b, nil, journal.Hash{})
 	}
 }
 

@@ -23,8 +23,8 @@ func (l *Lane) keep(ctx context.Context) {
 			err = l.saveImage(snap)
 		case <-l.seals:
 			err = l.seal(ctx)
-		case now := <-tick.C:
-			l.relieve(now)
+		case <-tick.C:
+			l.relieve(time.Now())
 			if err = l.watch(ctx); errors.Is(err, ErrHalt) {
 				l.halt(err)
 				return
@@ -66,12 +66,15 @@ func (l *Lane) keptAgain() {
 // stalledAfter is for how long the ledger may work on a generation before the lane holds no more meanwhile than it must.
 const stalledAfter = 10 * time.Second
 
-// relieve lets go of the bytes of batches while the ledger is stalled: the journal has them.
+// relieve lets go of the bytes of batches while the ledger is stalled, and until it is quicker: the journal has them.
 func (l *Lane) relieve(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	stalled := l.frozen != nil && now.Sub(l.openedAt) > max(stalledAfter, 2*flushStretch*l.cfg.FlushInterval)
-	l.st.unsealed.keepBytes(!stalled)
+	took := l.flushTook
+	if l.frozen != nil {
+		took = max(took, now.Sub(l.openedAt))
+	}
+	l.st.unsealed.keepBytes(took < stalledAfter)
 }
 
 func (l *Lane) saveImage(snap *Snapshot) error {
@@ -91,35 +94,28 @@ func (l *Lane) saveImage(snap *Snapshot) error {
 	return nil
 }
 
-// nextSegment returns the verdicts of the next complete segment whose batches are all committed.
-func (l *Lane) nextSegment() (batches []SealedBatch, ok bool) {
+// nextSegment returns the next complete segment whose batches are all committed.
+func (l *Lane) nextSegment() []archive.Batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// A ledger that went back has its lane fold again what is sealed already, and the journal may have let go of it.
 	l.st.dropSealed(l.sealed)
 	if !l.st.counting || len(l.st.cut.Ends) == 0 || l.st.cut.Ends[0] > l.committed.Seq {
-		return nil, false
+		return nil
 	}
-	end := l.st.cut.Ends[0]
-	for _, b := range l.st.unsealed.batches {
-		if b.Seq > end {
-			break
-		}
-		batches = append(batches, b)
-	}
-	return batches, true
+	return l.st.unsealed.segment(l.st.cut.Ends[0])
 }
 
 // seal writes every complete segment, as the owner has read it back from the journal: what is sealed is what is stored.
 func (l *Lane) seal(ctx context.Context) error {
 	for {
-		verdicts, ok := l.nextSegment()
-		if !ok {
+		batches := l.nextSegment()
+		if len(batches) == 0 {
 			return nil
 		}
 		began := time.Now()
-		batches, err := l.stored(ctx, verdicts)
-		if errors.Is(err, journal.ErrGap) && l.sealedByAnother(verdicts[len(verdicts)-1].Seq) {
+		err := l.readBack(ctx, batches)
+		if errors.Is(err, journal.ErrGap) && l.sealedByAnother(batches[len(batches)-1].Seq) {
 			continue
 		}
 		if err != nil {
@@ -156,49 +152,43 @@ func (l *Lane) sealedByAnother(seq uint64) bool {
 	return true
 }
 
-// stored returns the batches as they stand in the journal: those that the owner has read and still holds, and the others
-// from there.
-func (l *Lane) stored(ctx context.Context, verdicts []SealedBatch) ([]archive.Batch, error) {
-	out := make([]archive.Batch, 0, len(verdicts))
-	for i := 0; i < len(verdicts); {
-		if v := &verdicts[i]; v.stored != nil {
-			out = append(out, archive.Batch{
-				Seq: v.Seq, Stamp: v.stamp, LogTime: v.LogTime, Verdicts: v.Verdicts, Message: v.stored, Hash: v.hash,
-			})
+// readBack reads the messages of those batches that the owner does not hold from the journal.
+func (l *Lane) readBack(ctx context.Context, batches []archive.Batch) error {
+	for i := 0; i < len(batches); {
+		if batches[i].Message != nil {
 			i++
 			continue
 		}
 		end := i
-		for end < len(verdicts) && verdicts[end].stored == nil {
+		for end < len(batches) && batches[end].Message == nil {
 			end++
 		}
-		read, err := l.readBack(ctx, verdicts[i:end])
-		if err != nil {
-			return nil, err
+		if err := l.readStretch(ctx, batches[i:end]); err != nil {
+			return err
 		}
-		out, i = append(out, read...), end
+		i = end
 	}
-	return out, nil
+	return nil
 }
 
-func (l *Lane) readBack(ctx context.Context, verdicts []SealedBatch) ([]archive.Batch, error) {
-	reader, err := l.cfg.Stream.Read(ctx, verdicts[0].Seq)
+func (l *Lane) readStretch(ctx context.Context, batches []archive.Batch) error {
+	reader, err := l.cfg.Stream.Read(ctx, batches[0].Seq)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer reader.Close()
-	out := make([]archive.Batch, 0, len(verdicts))
-	for _, v := range verdicts {
+	for i := range batches {
+		b := &batches[i]
 		m, err := reader.Next(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if m.Seq != v.Seq {
-			return nil, fmt.Errorf("sequence %d where %d was folded", m.Seq, v.Seq)
+		if m.Seq != b.Seq {
+			return fmt.Errorf("sequence %d where %d was folded", m.Seq, b.Seq)
 		}
-		out = append(out, archive.Batch{Seq: m.Seq, Stamp: m.Stamp, LogTime: v.LogTime, Verdicts: v.Verdicts, Message: m.Data})
+		b.Message, b.Stamp = m.Data, m.Stamp
 	}
-	return out, nil
+	return nil
 }
 
 // trim deletes journal messages strictly below the least of: what the ledger holds durably, what is sealed, and the

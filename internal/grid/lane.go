@@ -65,7 +65,8 @@ type Lane struct {
 	flushErr  error // why the last flush attempt failed; nil after a success
 	flushedAt time.Time
 	foldedAt  time.Time
-	openedAt  time.Time // when the open generation began
+	openedAt  time.Time     // when the open generation began
+	flushTook time.Duration // the ledger, for the last generation
 	sealed    uint64
 	imageSeq  []uint64   // positions of the images on disk, newest first
 	imagedAt  int64      // log time of the last snapshot
@@ -135,7 +136,7 @@ func (l *Lane) Stop(ctx context.Context) error {
 		err = l.Flushed(ctx, state.Last)
 	}
 	l.cancel()
-	l.roomy.Broadcast()
+	l.letGo()
 	l.wg.Wait()
 	if err != nil {
 		return fmt.Errorf("stop lane %d: %w", l.cfg.Lane, err)
@@ -191,10 +192,17 @@ func (l *Lane) halt(err error) {
 	l.mu.Unlock()
 	if stop != nil { // what was folded is good and is still flushed; nothing is folded on top of it
 		stop()
-		l.roomy.Broadcast()
+		l.letGo()
 	}
 	l.cfg.Metrics.Halted.WithLabelValues(l.label()).Set(1)
 	l.cfg.Log.Error("lane halted", "lane", l.cfg.Lane, "err", err)
+}
+
+// letGo wakes the owner, if it waits for room, to see that it has ended.
+func (l *Lane) letGo() {
+	l.mu.Lock()
+	defer l.mu.Unlock() // else it may be between looking and waiting
+	l.roomy.Broadcast()
 }
 
 func (l *Lane) label() string { return fmt.Sprint(l.cfg.Lane) }
@@ -462,6 +470,7 @@ func (l *Lane) write(ctx context.Context, g *ledger.Generation) error {
 	l.flushErr = err
 	if err == nil {
 		l.frozen, l.committed, l.flushedAt = nil, g.To, time.Now()
+		l.flushTook = l.flushedAt.Sub(l.openedAt)
 		if ends := l.st.cut.Ends; len(ends) > 0 && ends[0] <= g.To.Seq {
 			select {
 			case l.seals <- struct{}{}:

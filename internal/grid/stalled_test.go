@@ -2,9 +2,11 @@ package grid
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"milliard/internal/journal"
 	"milliard/internal/ledger"
 )
 
@@ -77,40 +79,71 @@ func TestAStalledLedgerHasTheLaneLetGo(t *testing.T) {
 	}
 	b.fail(nil)
 	b.flushed()
+	slim := func() bool {
+		b.lane.relieve(time.Now())
+		b.lane.mu.Lock()
+		defer b.lane.mu.Unlock()
+		return list.slim
+	}
+	b.lane.mu.Lock()
+	b.lane.flushTook = time.Minute
+	b.lane.mu.Unlock()
+	if !slim() {
+		t.Error("a flush that took a minute is forgotten at once")
+	}
+	b.append(foreign("quick"))
+	b.flushed()
+	b.until("the ledger is quick again", func() bool { return !slim() })
 	b.until("it is sealed", func() bool { return b.lane.Status().Sealed == 20 })
 	b.stop()
 }
 
 func TestUnsealedListsStayAsTheyWereHandedOut(t *testing.T) {
 	u := unsealedList{room: 25}
+	add := func(seq uint64) {
+		u.add(SealedBatch{Seq: seq, Verdicts: []byte{byte(seq)}}, &journal.Message{Data: make([]byte, 10)}, journal.Hash{})
+	}
+	held := func() (seqs []uint64) {
+		for _, b := range u.segment(1 << 40) {
+			if b.Message != nil {
+				seqs = append(seqs, b.Seq)
+			}
+		}
+		return seqs
+	}
+	must := func(when string, kept int, seqs ...uint64) {
+		t.Helper()
+		if u.kept != kept || !slices.Equal(held(), seqs) {
+			t.Errorf("%s: %d bytes, of %d; must be %d, of %d", when, u.kept, held(), kept, seqs)
+		}
+	}
 	for seq := range uint64(4) {
-		u.add(SealedBatch{Seq: seq + 1, Verdicts: []byte{byte(seq)}}, make([]byte, 10))
+		add(seq + 1)
 	}
-	if u.kept != 20 || u.batches[1].stored == nil || u.batches[2].stored != nil {
-		t.Fatalf("%d bytes are kept of %d", u.kept, u.room)
-	}
+	must("full", 20, 1, 2)
 	view := u.view()
 	u.drop(1)
-	u.add(SealedBatch{Seq: 5}, make([]byte, 10))
-	if u.kept != 20 || len(u.batches) != 4 || u.batches[0].Seq != 2 {
-		t.Fatalf("after a drop: %+v", u)
-	}
-	for i := range view {
-		if view[i].Seq != uint64(i+1) || view[i].Verdicts[0] != byte(i) {
-			t.Fatalf("batch %d of the view: %+v", i, view[i])
+	add(5)
+	must("after a drop", 20, 2, 5)
+	for i, b := range view {
+		if b.Seq != uint64(i+1) || b.Verdicts[0] != byte(i+1) {
+			t.Fatalf("batch %d of the view: %+v", i, b)
 		}
 	}
 	u.keepBytes(false)
-	u.add(SealedBatch{Seq: 6}, make([]byte, 10))
-	if u.kept != 0 || u.batches[0].stored != nil || u.batches[4].stored != nil {
-		t.Fatalf("kept all the same: %+v", u)
-	}
+	add(6)
+	must("nothing is to be held", 0)
 	u.keepBytes(true)
-	u.add(SealedBatch{Seq: 7}, make([]byte, 10))
-	if u.kept != 10 {
-		t.Fatalf("%d bytes are kept again", u.kept)
-	}
+	add(7)
+	must("held again", 10, 7)
 	if n := testing.AllocsPerRun(10, func() { u.drop(1) }); n != 0 { // the keeper asks several times a second, under the lock
 		t.Errorf("dropping nothing allocates %v times", n)
+	}
+	for seq := range uint64(100_000) {
+		add(seq + 8)
+	}
+	u.drop(100_000)
+	if len(u.batches) != 7 || cap(u.batches) > 100 || cap(u.stored) > 100 {
+		t.Errorf("%d batches take the room of %d", len(u.batches), cap(u.batches))
 	}
 }

@@ -86,12 +86,6 @@ type SealedBatch struct {
 	Seq      uint64
 	LogTime  int64
 	Verdicts []byte // one event.Class per event; nil for a batch without events or one that was dropped as a repeat
-
-	// What was read from the journal and whose chain was checked, so that the segment needs not be read again; nil after
-	// a recovery, or when it is not kept. It is no part of an image, and the only thing here that ever changes.
-	stored []byte
-	stamp  int64
-	hash   journal.Hash
 }
 
 // FoldedInfo says what the last Fold did.
@@ -172,8 +166,7 @@ func (s *State) Fold(m *journal.Message) error {
 		s.open.events += int64(h.Events)
 	}
 	if m.Seq > s.sealed {
-		b := SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts, stamp: m.Stamp, hash: hash}
-		s.unsealed.add(b, m.Data)
+		s.unsealed.add(SealedBatch{Seq: m.Seq, LogTime: s.pos.LogTime, Verdicts: s.foldedInfo.Verdicts}, m, hash)
 	}
 	s.cut.add(len(m.Data), s.pos.LogTime, &s.opt, m.Seq, s.sealed)
 	return nil

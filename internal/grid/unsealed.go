@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"milliard/internal/durable"
 	"milliard/internal/journal"
@@ -19,7 +18,7 @@ func (g *Grid) Unsealed(lane int) (batches []SealedBatch, ok bool) {
 	l := g.lanes[lane]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.st.unsealed.batches), l.caughtUp
+	return l.st.unsealed.view(), l.caughtUp
 }
 
 // Replay works verdicts out again for a lane that nobody owns: from the newest readable image at or below limit, through

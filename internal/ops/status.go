@@ -28,7 +28,7 @@ type Lane struct {
 	Sealed    uint64 `json:"sealed_seq"`         // last sequence in a sealed batch
 	Queued    int64  `json:"queued_events"`      // accepted by doors, not yet durable
 	QueueSize int64  `json:"queue_limit_events"` // beyond it doors answer 503
-	Dirty     int64  `json:"dirty_cells"`        // counted in memory, not yet in the ledger
+	Dirty     int64  `json:"dirty_cells"`        // rows counted in memory, not yet in the ledger
 	LagMillis int64  `json:"lag_ms"`             // how far the counts are behind the journal
 }
 

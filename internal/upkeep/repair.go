@@ -18,6 +18,7 @@ import (
 	"milliard/internal/journal"
 	"milliard/internal/journal/jet"
 	"milliard/internal/ledger"
+	"milliard/internal/ledger/duck"
 )
 
 // Plan is what a repair would do. It is made without changing anything.
@@ -72,7 +73,9 @@ type laneRepair struct {
 // damaged archive segments are taken.
 func (d *Dir) PlanRepair(ctx context.Context, backup string) (*Plan, error) {
 	p := &Plan{Actions: []Action{}, Needs: []string{}, Notes: []string{}, dir: d, at: map[int]ledger.Position{}}
-	if l, err := d.ledger(ctx); err != nil {
+	if l, err := d.ledger(ctx); errors.Is(err, duck.ErrInterrupted) {
+		p.need("%v", err)
+	} else if err != nil {
 		p.ledger = err
 	} else {
 		p.at, err = l.Positions(ctx)

@@ -302,6 +302,28 @@ func (k *kit) overwrite(name string) {
 	}
 }
 
+// TestRepairWaitsForWhatAStartMends: a ledger whose last commit was interrupted needs a start, and not to be written anew.
+func TestRepairWaitsForWhatAStartMends(t *testing.T) {
+	k := newKit(t)
+	k.start()
+	k.traffic(200)
+	k.stop()
+	rows := "\x05\x00\x00\x00\x00\x00\x00\x00checksumd\x00\x1d\xff\xff" // names rows in the file, see internal/ledger/duck/wal.go
+	if err := os.WriteFile(filepath.Join(k.dir, "ledger.duckdb.wal"), []byte("d\x00be\x00\x02\xff\xff"+rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if kinds, p := k.plan(""); len(kinds) > 0 || len(p.Needs) != 1 || !strings.Contains(p.Needs[0], "a server that starts") {
+		t.Fatalf("%v, needs %q", kinds, p.Needs)
+	}
+	k.start()
+	k.traffic(100)
+	k.stop()
+	k.mustBeGood(k.verifyOffline())
+	if kinds, p := k.plan(""); len(kinds)+len(p.Needs) > 0 {
+		t.Fatalf("afterwards: %v, needs %q", kinds, p.Needs)
+	}
+}
+
 func TestRepairSaysWhatItNeeds(t *testing.T) {
 	k := newKit(t)
 	k.start()

@@ -13,34 +13,48 @@ import (
 
 // mendEngine opens the engine. What a kill or a power cut has left half done in the ledger's files is mended first.
 func mendEngine(ctx context.Context, opt *Options) (*sql.DB, error) {
-	if err := mendFiles(opt); err != nil {
-		return nil, err
+	for {
+		locked, err := mendFiles(opt)
+		if err != nil {
+			return nil, err
+		}
+		db, err := tryEngine(ctx, opt)
+		switch {
+		case err == nil && !locked: // who had it has gone since, and has perhaps left something half done
+			if err := db.Close(); err != nil {
+				return nil, err
+			}
+		case err == nil || opt.ReadOnly:
+			return db, err
+		default:
+			return withoutLog(ctx, opt, err)
+		}
 	}
-	db, err := tryEngine(ctx, opt)
-	if err == nil || opt.ReadOnly {
-		return db, err
-	}
-	return withoutLog(ctx, opt, err)
 }
 
-// mendFiles mends what the engine would not, unless another process has the ledger open. This process must not: closing
-// the file here gives back the engine's lock of it.
-func mendFiles(opt *Options) error {
+// mendFiles mends what the engine would not, unless another process has the ledger open: then locked is false. This process
+// must not: closing the file here gives back the engine's lock of it.
+func mendFiles(opt *Options) (locked bool, err error) {
 	mode, lock := os.O_RDWR, int16(unix.F_WRLCK)
 	if opt.ReadOnly {
 		mode, lock = os.O_RDONLY, unix.F_RDLCK
 	}
 	f, err := os.OpenFile(opt.Path, mode, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return fmt.Errorf("mend: %w", err)
+		return false, fmt.Errorf("mend: %w", err)
 	}
-	if unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: lock}) == nil { // else the engine says who has it
-		err = mendLocked(f, opt)
+	switch err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &unix.Flock_t{Type: lock}); {
+	case err == nil:
+		locked, err = true, mendLocked(f, opt)
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
+		err = nil // the engine says who has it
+	default:
+		err = fmt.Errorf("mend: lock: %w", err)
 	}
-	return errors.Join(err, f.Close())
+	return locked, errors.Join(err, f.Close())
 }
 
 func mendLocked(f *os.File, opt *Options) error {

@@ -3,6 +3,7 @@ package duck
 import (
 	"encoding/binary"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,6 +32,11 @@ func largeGeneration(epoch uint64, from ledger.Position) *ledger.Generation {
 // TestWhatIsNotCommittedIsNotCounted: a process that is killed while it commits many rows leaves a log that ends in a
 // transaction without an end. The engine rolls that back when it reads the log, but for rows that stand in the file.
 func TestWhatIsNotCommittedIsNotCounted(t *testing.T) {
+	t.Run("behind another", func(t *testing.T) { uncommitted(t, false) })
+	t.Run("first after a checkpoint", func(t *testing.T) { uncommitted(t, true) })
+}
+
+func uncommitted(t *testing.T, checkpointed bool) {
 	path := filepath.Join(t.TempDir(), "ledger.duckdb")
 	l, err := Open(t.Context(), Options{Path: path})
 	if err != nil {
@@ -38,12 +44,14 @@ func TestWhatIsNotCommittedIsNotCounted(t *testing.T) {
 	}
 	defer l.Close()
 	epoch, at := acquire(t, l, 0)
-	if _, err := l.Durable(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	first := crashGeneration(1, epoch, at)
 	if err := l.Flush(t.Context(), first); err != nil {
 		t.Fatal(err)
+	}
+	if checkpointed {
+		if _, err := l.Durable(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	committed := int(fileBytes(path + ".wal"))
 	large := largeGeneration(epoch, first.To)
@@ -51,6 +59,7 @@ func TestWhatIsNotCommittedIsNotCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	file, log := read(t, path), read(t, path+".wal")
+	undo, _ := os.ReadFile(undoPath(path)) // none without a checkpoint
 	ends := entries(t, log)
 	flush := ends[len(ends)-2] // where the entry that commits it begins
 	var rows []int             // behind the entries that say where rows are
@@ -79,6 +88,9 @@ func TestWhatIsNotCommittedIsNotCounted(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "ledger.duckdb")
 			write(t, path, file)
 			write(t, path+".wal", log[:c.end])
+			if undo != nil {
+				write(t, undoPath(path), undo)
+			}
 			reading, err := Open(t.Context(), Options{Path: path, ReadOnly: true})
 			if c.done != (err == nil) || err != nil && !errors.Is(err, ErrInterrupted) || int(fileBytes(path+".wal")) != c.end {
 				t.Errorf("opened for reading: %v, its log has %v bytes now", err, fileBytes(path+".wal"))
@@ -107,6 +119,9 @@ func TestWhatIsNotCommittedIsNotCounted(t *testing.T) {
 				next := filepath.Join(t.TempDir(), "ledger.duckdb") // it is killed
 				for _, ext := range []string{"", ".wal"} {
 					write(t, next+ext, read(t, path+ext))
+				}
+				if undo != nil {
+					write(t, undoPath(next), undo)
 				}
 				path = next
 			}
@@ -143,18 +158,55 @@ func entries(t *testing.T, log []byte) []int {
 
 // TestALogThatIsNotKnownIsLeftAlone: the engine says what is wrong with it.
 func TestALogThatIsNotKnownIsLeftAlone(t *testing.T) {
-	for name, log := range map[string]string{
-		"empty": "", "shorter than its head": logHead[:5], "of another version": "d\x00be\x00\x03\xff\xff" + strings.Repeat("x", 100),
-		"zeros": strings.Repeat("\x00", 5000), "its head and zeros": logHead + strings.Repeat("\x00", 5000),
-		"an entry without end": logHead + "\xff\xff\xff\xff\xff\xff\xff\xff12345678d\x00\x19...",
+	entry := func(kind byte, length uint64, body int) string {
+		b := binary.LittleEndian.AppendUint64(nil, length)
+		return string(b) + "checksum" + logField + string(kind) + strings.Repeat("b", body-3)
+	}
+	commit, rows := entry(logCommit, 5, 5), entry(logRowGroups, 50, 50)
+	zeros := strings.Repeat("\x00", 5000)
+	for name, c := range map[string]struct {
+		log string
+		cut int
+	}{
+		"empty":                          {"", 0},
+		"shorter than its head":          {logHead[:5], 0},
+		"of another version":             {"d\x00be\x00\x03\xff\xff" + rows, 0},
+		"zeros":                          {zeros, 0},
+		"its head and zeros":             {logHead + zeros, 0},
+		"an entry without end":           {logHead + commit + entry(25, 1<<63, 50), 0},
+		"committed":                      {logHead + rows + commit, 0},
+		"not committed":                  {logHead + rows + commit + rows + entry(25, 50, 50), 132},
+		"not committed, torn":            {logHead + rows + commit + rows[:40], 40},
+		"not committed, longer than all": {logHead + commit + rows + entry(25, 1<<63, 50), 132},
+		"not committed, its end is torn": {logHead + commit + rows + commit[:20], 86},
+		"nothing ever committed":         {logHead + rows, 66 + len(logHead)},
+		"zeros behind what was not":      {logHead + commit + rows + zeros, 0},
 	} {
 		path := filepath.Join(t.TempDir(), "ledger.duckdb.wal")
-		write(t, path, []byte(log))
-		if cut, err := cutUncommitted(path, false); err != nil || cut != 0 || string(read(t, path)) != log {
-			t.Errorf("%s: cut %d, %v", name, cut, err)
+		write(t, path, []byte(c.log))
+		cut, err := cutUncommitted(path, true)
+		if err != nil || int(cut) != c.cut || string(read(t, path)) != c.log {
+			t.Errorf("%s: looked at: cut %d, must be %d; %v", name, cut, c.cut, err)
+		}
+		cut, err = cutUncommitted(path, false)
+		if err != nil || int(cut) != c.cut || string(read(t, path)) != c.log[:len(c.log)-c.cut] {
+			t.Errorf("%s: cut %d, must be %d; %v", name, cut, c.cut, err)
 		}
 	}
 	if cut, err := cutUncommitted(filepath.Join(t.TempDir(), "none"), false); err != nil || cut != 0 {
 		t.Errorf("no log: %d, %v", cut, err)
 	}
+	if _, rows := readLog(badSector{logHead + rows}, int64(len(logHead+rows)+100)); rows {
+		t.Error("a log that cannot be read is not left to the engine")
+	}
+}
+
+// badSector reads what it has and fails behind that.
+type badSector struct{ has string }
+
+func (r badSector) ReadAt(b []byte, at int64) (int, error) {
+	if at+int64(len(b)) > int64(len(r.has)) {
+		return 0, errors.New("bad sector")
+	}
+	return copy(b, r.has[at:]), nil
 }

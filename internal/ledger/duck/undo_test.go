@@ -210,8 +210,8 @@ func TestUndoOnlyWhatItKnows(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := mendFiles(&Options{Path: path}); err != nil {
-		t.Fatalf("without a ledger: %v", err)
+	if locked, err := mendFiles(&Options{Path: path}); err != nil || !locked {
+		t.Fatalf("without a ledger: %v, %v", locked, err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 )
 
@@ -36,64 +35,57 @@ func logType(entry []byte) byte {
 }
 
 // cutUncommitted cuts a log off behind its last commit if rows that stand in the file come behind it, and returns how
-// many bytes those were. With readOnly nothing is written. What is damaged otherwise is left to the engine.
+// many bytes those were. With readOnly nothing is written. What cannot be read, or is damaged otherwise, is left to the engine.
 func cutUncommitted(path string, readOnly bool) (cut int64, err error) {
 	mode := os.O_RDWR
 	if readOnly {
 		mode = os.O_RDONLY
 	}
 	f, err := os.OpenFile(path, mode, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
 	if err != nil {
-		return 0, err
+		return 0, nil //nolint:nilerr // the engine says what is wrong with it, if it is there at all
 	}
-	size, keep, rows, err := readLog(f)
-	if err == nil && rows {
-		cut = size - keep
-		if !readOnly {
-			err = errors.Join(f.Truncate(keep), f.Sync())
+	if info, statErr := f.Stat(); statErr == nil {
+		keep, rows := readLog(f, info.Size())
+		if rows {
+			cut = info.Size() - keep
+		}
+		if rows && !readOnly {
+			if err = f.Truncate(keep); err == nil {
+				err = f.Sync()
+			}
 		}
 	}
 	return cut, errors.Join(err, f.Close())
 }
 
-// readLog returns a log's size, where its last commit ends, and whether rows that stand in the file come behind that.
-func readLog(f *os.File) (size, committed int64, rows bool, err error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, 0, false, err
-	}
-	size = info.Size()
+// readLog returns where a log's last commit ends, and whether rows that stand in the file come behind that. An entry of no
+// type is damage: the engine refuses the log for its checksum before it does anything. One that is longer than the log is only
+// torn: the engine does what comes before it.
+func readLog(log io.ReaderAt, size int64) (committed int64, rows bool) {
 	head := make([]byte, len(logHead))
-	if _, err := f.ReadAt(head, 0); err != nil || string(head) != logHead {
-		return size, 0, false, notEnd(err)
+	if _, err := log.ReadAt(head, 0); err != nil || string(head) != logHead {
+		return 0, false
 	}
 	entry := make([]byte, logEntryHead+len(logField)+1)
 	for at := int64(len(head)); size-at >= int64(len(entry)); {
-		if _, err := f.ReadAt(entry, at); err != nil {
-			return size, 0, false, notEnd(err)
+		if _, err := log.ReadAt(entry, at); err != nil {
+			return 0, false
 		}
-		length, room := binary.LittleEndian.Uint64(entry), size-at-logEntryHead
+		length, room := binary.LittleEndian.Uint64(entry), uint64(size-at-logEntryHead)
 		switch kind := logType(entry); {
 		case kind == logRowGroups:
 			rows = true
-		case kind == logCommit && length <= uint64(room):
+		case length > room:
+		case kind == logCommit:
 			committed, rows = at+logEntryHead+int64(length), false
+		case kind == 0:
+			return 0, false
 		}
-		if length > uint64(room) {
-			return size, committed, rows, nil
+		if length > room {
+			return committed, rows
 		}
 		at += logEntryHead + int64(length)
 	}
-	return size, committed, rows, nil
-}
-
-// notEnd returns err unless it says that the file ends.
-func notEnd(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
+	return committed, rows
 }
