@@ -139,7 +139,7 @@ func (b *bench) slow(ctx context.Context, binary string, c slowCase, span time.D
 	name := strings.NewReplacer(" ", "", "+", "").Replace(c.name) // ids begin with it, and stand in URLs
 	a, err := b.newArena(ctx, name, binary, b.opt.seed, "--journal-bytes", "4294967296",
 		"--window-ids", "16777216", // what is sent again may be minutes old
-		"--dirty-cells", "200000") // what is not flushed yet is bounded by rows: the bound must be met to be shown
+		"--dirty-cells", "100000") // what is not flushed yet is bounded by rows: the bound must be met to be shown
 	if err != nil {
 		return nil, err
 	}
