@@ -103,7 +103,7 @@ func (b *bench) summary() (line string, err error) {
 	}
 	for _, t := range tiers() {
 		if count, ok := n[t.name]; ok {
-			ran = append(ran, fmt.Sprintf("%s:%d", t.name, count))
+			ran = append(ran, fmt.Sprintf("%s:%d%s", t.name, count, b.earlier(t.name)))
 		}
 	}
 	word := "ok"
@@ -123,6 +123,18 @@ func (b *bench) summary() (line string, err error) {
 		line += " not_run=" + strings.Join(skipped, ",")
 	}
 	return line, err
+}
+
+// earlier says how much of a tier was done before a full run, which only does what is missing.
+func (b *bench) earlier(tier string) string {
+	done := 0
+	for _, n := range b.done[tier] {
+		done += n
+	}
+	if b.opt.quick || done == 0 {
+		return ""
+	}
+	return fmt.Sprintf("+%d", done)
 }
 
 // save appends the result to its file and writes the table anew. A run that has done nothing leaves nothing.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestRowsHideNoFailure: what failed is in the sums until a later commit was clean, and told of beside them afterwards.
@@ -61,4 +63,20 @@ type errTwoLines struct{}
 
 func (errTwoLines) Error() string {
 	return "not ready: Get http://127.0.0.1:4711/readyz refused\ntime=now level=ERROR"
+}
+
+// TestARunWithNothingLeftSaysSo: zeros alone would look like a run that did not happen and passed.
+func TestARunWithNothingLeftSaysSo(t *testing.T) {
+	for _, quick := range []bool{false, true} {
+		b := &bench{began: time.Now(), opt: options{quick: quick}, shared: &shared{out: io.Discard}}
+		b.done = map[string]map[string]int{"t9": {"slow": 20, "locked": 5}}
+		b.results = []*result{{Tier: "t9"}, {Tier: "t2", N: 3}}
+		want := "faults: ok t2:3 t9:0+25 "
+		if quick {
+			want = "faults: ok t2:3 t9:0 "
+		}
+		if line, err := b.summary(); err != nil || !strings.HasPrefix(line, want) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
 }
