@@ -217,17 +217,7 @@ func (a *arena) killAt(ctx context.Context, point string, rnd *rand.Rand, r *res
 		return err
 	}
 	if err == nil { // else it has died while starting
-		flying, err := a.load(ctx, func() error {
-			select {
-			case <-a.p.exited:
-				a.p.cmd = nil
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(a.p.patience()):
-				return fmt.Errorf("%w: visit %d was never reached\n%s", errLate, visit, a.p.tail())
-			}
-		})
+		flying, err := a.load(ctx, func() error { return a.p.died(ctx, fmt.Sprintf("visit %d was never reached", visit)) })
 		if err != nil {
 			return err
 		}

@@ -329,17 +329,7 @@ func (b *bench) largeCommit(ctx context.Context, binary string, i int, rnd *rand
 	if err := a.p.await(ctx, a.p.patience(), "/readyz"); err != nil {
 		return false, err
 	}
-	flying, err := a.load(ctx, func() error {
-		select {
-		case <-a.p.exited:
-			a.p.cmd = nil
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(a.p.patience()):
-			return fmt.Errorf("%w: no commit was large\n%s", errLate, a.p.tail())
-		}
-	})
+	flying, err := a.load(ctx, func() error { return a.p.died(ctx, "no commit was large") })
 	r.Flying += int(flying)
 	return err == nil, a.conclude(ctx, r, err)
 }

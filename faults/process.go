@@ -189,6 +189,19 @@ func (p *process) stop() error {
 	}
 }
 
+// died waits until the program has died of what was planned; else says what did not happen.
+func (p *process) died(ctx context.Context, otherwise string) error {
+	select {
+	case <-p.exited:
+		p.cmd = nil
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(p.patience()):
+		return fmt.Errorf("%w: %s\n%s", errLate, otherwise, p.tail())
+	}
+}
+
 // tail returns the end of the program's log.
 func (p *process) tail() string {
 	b, err := os.ReadFile(p.log)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -35,28 +36,40 @@ func logType(entry []byte) byte {
 }
 
 // cutUncommitted cuts a log off behind its last commit if rows that stand in the file come behind it, and returns how
-// many bytes those were. With readOnly nothing is written. What cannot be read, or is damaged otherwise, is left to the engine.
+// many bytes those were. With readOnly nothing is written. What cannot be read, or is damaged otherwise, is left to the engine;
+// what must be cut and cannot be is an error, because the engine may be able to read it.
 func cutUncommitted(path string, readOnly bool) (cut int64, err error) {
-	mode := os.O_RDWR
-	if readOnly {
-		mode = os.O_RDONLY
+	keep, size, err := measureLog(path)
+	if err != nil || keep == size || readOnly {
+		return size - keep, err
 	}
-	f, err := os.OpenFile(path, mode, 0)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
-		return 0, nil //nolint:nilerr // the engine says what is wrong with it, if it is there at all
+		return 0, err
 	}
-	if info, statErr := f.Stat(); statErr == nil {
-		keep, rows := readLog(f, info.Size())
-		if rows {
-			cut = info.Size() - keep
-		}
-		if rows && !readOnly {
-			if err = f.Truncate(keep); err == nil {
-				err = f.Sync()
-			}
+	if err = f.Truncate(keep); err == nil {
+		err = f.Sync()
+	}
+	return size - keep, errors.Join(err, f.Close())
+}
+
+// measureLog returns how many bytes of a log are to be kept, and how many it has.
+func measureLog(path string) (keep, size int64, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		size = info.Size()
+		if committed, rows := readLog(f, size); rows {
+			return committed, size, f.Close()
 		}
 	}
-	return cut, errors.Join(err, f.Close())
+	return size, size, errors.Join(err, f.Close())
 }
 
 // readLog returns where a log's last commit ends, and whether rows that stand in the file come behind that. An entry of no
