@@ -150,9 +150,11 @@ func (h *harness) alternate(ctx context.Context, s *series, ours, peer measured)
 			if err := h.idle(ctx); err != nil {
 				return err
 			}
+			s.far()
 			if err := side(); err != nil {
 				return fmt.Errorf("round %d: %w", round+1, err)
 			}
+			s.far()
 		}
 	}
 	return nil

@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -61,5 +63,17 @@ func TestWhatWeStartedIsNotOthers(t *testing.T) {
 	stat, err := statOf(os.Getpid())
 	if err != nil || stat.parent != syscall.Getppid() {
 		t.Errorf("%+v, %v", stat, err)
+	}
+}
+
+// TestCoresApart: it measures, or says that it cannot, and it ends.
+func TestCoresApart(t *testing.T) {
+	d := coresApart()
+	if d < 0 || d > time.Millisecond || d == 0 && runtime.GOMAXPROCS(0) > 1 && runtime.NumCPU() > 1 {
+		t.Errorf("%s from one processor to another", d)
+	}
+	s := &series{ours: []float64{1}, apart: []int64{200, 43, 90}}
+	if r := s.result(); !slices.Equal(r.Apart, []int64{43, 200}) {
+		t.Errorf("nearest and farthest are %v", r.Apart)
 	}
 }

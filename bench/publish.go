@@ -155,10 +155,17 @@ func table(all []Result) string {
 		peer, ratio := "", ""
 		if r.Peer != "" {
 			peer, ratio = number(r.PeerValue), fmt.Sprintf("%.2f ×", r.Ratio)
+			if len(r.PeerRuns) > 1 {
+				peer += fmt.Sprintf(" (%s … %s)", number(slices.Min(r.PeerRuns)), number(slices.Max(r.PeerRuns)))
+			}
+		}
+		apart := ""
+		if len(r.Apart) == 2 {
+			apart = fmt.Sprintf("; cores %d … %d ns apart", r.Apart[0], r.Apart[1])
 		}
 		date, _, _ := strings.Cut(r.Date, "T")
-		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %d) | %s | %s | %s | %s | %s | %s, %s, %d | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
-			number(r.Low), number(r.High), len(r.Runs), r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date,
+		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %d%s) | %s | %s | %s | %s | %s | %s, %s, %d | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
+			number(r.Low), number(r.High), len(r.Runs), apart, r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date,
 			machines[fmt.Sprintf("%s; fsync p50 %.2f ms", r.Machine, r.FsyncP50)], r.Command)
 	}
 	return strings.TrimSpace(b.String())

@@ -33,6 +33,7 @@ type Result struct {
 	FsyncP50 float64        `json:"fsync_p50_ms"`
 	Load     float64        `json:"loadavg"` // cores kept busy by others just before the runs, the highest seen
 	Load1    float64        `json:"loadavg1"`
+	Apart    []int64        `json:"core_to_core_ns,omitempty"` // the shortest and the longest before and behind the runs
 	Quick    bool           `json:"quick,omitempty"`
 	Once     bool           `json:"once,omitempty"` // the issue asks for one whole run
 	Detail   map[string]any `json:"detail,omitempty"`
@@ -45,6 +46,7 @@ type series struct {
 	less             bool // less is better
 	once             bool
 	ours, peers      []float64
+	apart            []int64 // coresApart, in nanoseconds
 	detail           map[string]any
 }
 
@@ -55,11 +57,21 @@ func (s *series) put(key string, v any) {
 	s.detail[key] = v
 }
 
+// far notes how far apart the processors are just now.
+func (s *series) far() {
+	if d := coresApart(); d > 0 {
+		s.apart = append(s.apart, d.Nanoseconds())
+	}
+}
+
 // result turns the runs into medians and spread.
 func (s *series) result() Result {
 	r := Result{
 		Name: s.name, Unit: s.unit, Peer: s.peer, Value: median(s.ours), PeerValue: median(s.peers), Runs: s.ours, PeerRuns: s.peers,
 		Goal: s.goal, Floor: s.floor, Once: s.once, Detail: s.detail,
+	}
+	if len(s.apart) > 0 {
+		r.Apart = []int64{slices.Min(s.apart), slices.Max(s.apart)}
 	}
 	if len(s.ours) > 0 {
 		r.Low, r.High = slices.Min(s.ours), slices.Max(s.ours)
