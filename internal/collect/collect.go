@@ -77,7 +77,7 @@ type Config struct {
 	ClickWait   time.Duration // a click waits this long for its lane; default 500 ms
 	VerdictWait time.Duration // default 250 ms
 
-	Loops int // event loops in front of fasthttp; 0: one per two cores where the system has them, negative: none
+	Loops int // event loops in front of fasthttp; 0: one per processor where the system has them, negative: none
 
 	Limits Limits
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
@@ -78,7 +77,7 @@ func (d *Doors) serve() error {
 	h := newHandedOver(d.listeners[0].Addr())
 	n := d.cfg.Loops
 	if n == 0 {
-		n = max(1, runtime.GOMAXPROCS(0)/2) // the other half judges, counts and stores; fewer loops make larger rounds
+		n = loop.Processors
 	}
 	loops, err := loop.Start(loop.Config{
 		Loops: n, Conns: l.Conns, ConnsPerIP: l.ConnsPerIP, Sender: d.connSender,

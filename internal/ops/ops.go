@@ -36,6 +36,7 @@ type Config struct {
 	Lanes    func() []Lane // nil: the status has no lanes
 	Version  string
 	Mode     string // "embedded", "demo"
+	CPUs     int    // that the program may use
 	Now      func() time.Time
 	Log      *slog.Logger
 }

@@ -52,7 +52,7 @@ func (o *Ops) Status() Status {
 	now := o.cfg.Now()
 	s := Status{
 		At: now.UTC(), Version: o.cfg.Version, Mode: o.cfg.Mode, Uptime: now.Sub(o.started).Seconds(),
-		Goroutines: runtime.NumGoroutine(), CPUs: runtime.GOMAXPROCS(0),
+		Goroutines: runtime.NumGoroutine(), CPUs: o.cfg.CPUs,
 		HeapBytes: heapBytes(), Stages: o.cfg.Stages.Snapshot(now), Lanes: []Lane{}, Ready: o.readyNow("all"),
 	}
 	s.Bottleneck, _ = stage.Bottleneck(s.Stages)

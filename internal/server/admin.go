@@ -10,6 +10,7 @@ import (
 
 	"milliard/internal/api"
 	"milliard/internal/catalog"
+	"milliard/internal/collect/loop"
 	"milliard/internal/ops"
 	"milliard/internal/outage"
 	"milliard/internal/report"
@@ -74,7 +75,7 @@ func (s *Server) startAdmin(ctx context.Context) error {
 	var err error
 	s.ops, err = ops.New(ops.Config{
 		Registry: s.registry, Stages: &s.stages, Ready: s.ready, Lanes: s.laneStatus, Version: s.cfg.Version,
-		Mode: s.cfg.Mode, Now: s.cfg.Clock, Log: s.log,
+		Mode: s.cfg.Mode, CPUs: loop.Processors, Now: s.cfg.Clock, Log: s.log,
 	})
 	if err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +20,7 @@ import (
 
 	"milliard/internal/archive"
 	"milliard/internal/collect"
+	"milliard/internal/collect/loop"
 	"milliard/internal/control"
 	"milliard/internal/dash"
 	"milliard/internal/datadir"
@@ -331,7 +331,7 @@ func (s *Server) startDoors(ctx context.Context) error {
 		Listen: s.cfg.Listen, Catalog: s.control.Current, Lanes: s.lanes, Spool: s.spool, Verdicts: s.grid,
 		Minter: token.NewMinter(minter), IPKey: s.ipKey, RegisterType: s.control.RegisterEventType,
 		Country: country, CountryHeader: s.cfg.CountryHeader, Trusted: trusted, BaseURL: s.cfg.BaseURL,
-		Clock: s.cfg.Clock, Log: s.log, Registry: s.registry, Stage: s.stages.New(stage.Collect, "doors", runtime.GOMAXPROCS(0)),
+		Clock: s.cfg.Clock, Log: s.log, Registry: s.registry, Stage: s.stages.New(stage.Collect, "doors", loop.Processors),
 		TagLife: s.cfg.TagLife, MaxWait: s.cfg.MaxWait,
 		Limits: collect.Limits{
 			Conns: conns, ConnsPerIP: s.cfg.ConnsPerIP, BodyMemory: int(s.cfg.BodyMemory),

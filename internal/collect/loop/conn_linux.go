@@ -2,6 +2,7 @@ package loop
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -11,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The three calls of the hot path. None of them can wait, so the scheduler need not be told of them; telling it would
+// The calls of the hot path. None of these three can wait, so the scheduler need not be told of them; telling it would
 // cost as much as the loop's own work.
 
 func epollNow(fd int, events []unix.EpollEvent) int {
@@ -20,6 +21,15 @@ func epollNow(fd int, events []unix.EpollEvent) int {
 		return -int(errno)
 	}
 	return int(n)
+}
+
+// epollWait is the one that can.
+func epollWait(fd int, events []unix.EpollEvent, milliseconds int) int {
+	n, err := unix.EpollWait(fd, events, milliseconds)
+	if errno, failed := errors.AsType[unix.Errno](err); failed {
+		return -int(errno)
+	}
+	return n
 }
 
 func readNow(fd int32, b []byte) (int, unix.Errno) {
@@ -81,6 +91,7 @@ func (l *Loop) read(c *Conn) {
 		return
 	}
 	c.more = n == len(buf) || c.hup
+	l.look(c)
 	l.used += n
 	l.feed(c, buf[:n])
 }
@@ -146,6 +157,8 @@ func (l *Loop) answered(c *Conn) {
 		l.drop(c)
 	case len(c.in) > 0 || c.more:
 		l.later(c)
+	case c.strays && !c.queue && !c.hup:
+		l.follow(c)
 	}
 }
 
@@ -156,6 +169,7 @@ func (l *Loop) forget(c *Conn) {
 	}
 	c.fd = -1
 	l.count--
+	l.held.Add(-1)
 	l.all.open.Add(-1)
 }
 

@@ -6,14 +6,19 @@
 // goroutine only. The package knows nothing of HTTP, events or journals, and it must never wait for a peer: sockets do
 // not block, and what a socket does not take waits in memory until it does or its time is over.
 //
-// It exists on Linux; elsewhere Supported says no.
+// It exists on Linux; elsewhere Supported says no. There each loop has a thread, and with several loops each thread keeps to
+// processors of its own, and a connection to the loop on whose processors its packets are handled.
 package loop
 
 import (
 	"net"
 	"net/netip"
+	"runtime"
 	"time"
 )
+
+// Processors is how many the program may use, by its affinity and its control group. Start asks the scheduler for more.
+var Processors = runtime.GOMAXPROCS(0) //nolint:gochecknoglobals // has to be read before the first Start
 
 // Handler is what a loop serves.
 type Handler interface {
@@ -32,7 +37,7 @@ type Handler interface {
 
 // Config is what loops need. All of it must be given but ConnsPerIP and Sender.
 type Config struct {
-	Loops        int
+	Loops        int                                 // each has a thread of its own
 	Conns        int                                 // in all, those that were handed over and are still open included
 	ConnsPerIP   int                                 // the same per sender; 0: no limit of its own
 	Sender       func(netip.Addr) (netip.Addr, bool) // what an address is counted as, false: not at all; nil: as itself
@@ -57,17 +62,20 @@ const CrowdedPart = 12
 
 // Conn is one connection of a loop.
 type Conn struct {
-	peer  netip.Addr
-	in    []byte // arrived behind the request in hand
-	out   []byte // of an answer that the socket did not take at once
-	since int64  // unix nanoseconds of the last step; what the time limits are counted from
-	fd    int32
-	busy  bool // a request waits for its answer
-	more  bool // the socket may hold something that was not read
-	hup   bool // the other side sends no more
-	fresh bool // nothing has arrived yet
-	last  bool // closes behind the answer
-	queue bool // stands in Loop.again
+	peer   netip.Addr
+	in     []byte // arrived behind the request in hand
+	out    []byte // of an answer that the socket did not take at once
+	since  int64  // unix nanoseconds of the last step; what the time limits are counted from
+	fd     int32
+	reads  uint8 // counts up to lookEvery
+	away   bool  // its packets came from another loop's processor when that was last looked at
+	strays bool  // and the time before
+	busy   bool  // a request waits for its answer
+	more   bool  // the socket may hold something that was not read
+	hup    bool  // the other side sends no more
+	fresh  bool  // nothing has arrived yet
+	last   bool  // closes behind the answer
+	queue  bool  // stands in Loop.again
 }
 
 // Peer returns the address of the other side, an IPv4 address in its short form.

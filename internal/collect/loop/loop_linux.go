@@ -1,27 +1,30 @@
 package loop
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Loop is one goroutine and its connections. Its epoll descriptor is itself watched by Go's own poller, so that a loop
-// with nothing to do is parked like any goroutine and holds no thread.
+// Loop is one goroutine on a thread of its own, and its connections. It waits in the kernel, not in Go's poller: that one
+// would be woken by every request that arrives while the loop works on others.
 type Loop struct {
 	all    *Loops
+	index  int // in Loops.loops
 	h      Handler
-	file   *os.File // the epoll descriptor
-	raw    syscall.RawConn
-	fd     int // the same, for adding and removing
+	fd     int      // of epoll
+	bell   *os.File // wakes a loop that sleeps; never read, its events are edges
 	rung   atomic.Bool
-	poll   func(fd uintptr) bool
+	asleep atomic.Bool // the bell has to be written to
+	held   atomic.Int32
 	events []unix.EpollEvent
 	n      int // of events, or a negative error number
 
@@ -35,59 +38,79 @@ type Loop struct {
 	ticks time.Time // when the next tick is due, by the monotonic clock; zero: there are no ticks
 	swept bool      // stopping was noticed
 
-	mu  sync.Mutex
-	new []*Conn
+	mu    sync.Mutex
+	new   []*Conn
+	ended bool // nothing may be added any more
 }
 
 const maxEvents = 512
 
-func newLoop(s *Loops) (*Loop, error) {
+func newLoop(s *Loops, index int) (*Loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l := &Loop{all: s, fd: fd, events: make([]unix.EpollEvent, maxEvents), arena: make([]byte, arenaSize)}
-	err = unix.SetNonblock(fd, true) // which is how os finds out that it can be watched
-	l.file = os.NewFile(uintptr(fd), "epoll")
-	if err == nil {
-		l.raw, err = l.file.SyscallConn()
-	}
-	if err == nil {
-		err = l.file.SetReadDeadline(time.Time{}) // fails where the descriptor is not watched
-	}
+	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("epoll: %w", err), l.close())
+		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), unix.Close(fd))
 	}
-	l.poll = func(fd uintptr) bool {
-		l.n = epollNow(int(fd), l.events)
-		return l.n != 0
+	l := &Loop{
+		all: s, index: index, fd: fd, bell: os.NewFile(uintptr(bell), "bell"),
+		events: make([]unix.EpollEvent, maxEvents), arena: make([]byte, arenaSize),
+	}
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN | edges, Fd: noConn}); err != nil {
+		return nil, errors.Join(fmt.Errorf("epoll: %w", err), l.close())
 	}
 	l.h = s.cfg.Handler(l)
 	return l, nil
 }
 
-func (l *Loop) close() error { return l.file.Close() }
+// noConn stands for the bell among the events.
+const noConn = -1
 
-// Wake has the loop call Handler.Woken soon. Any goroutine may call it. A deadline that is over makes a parked loop
-// runnable where it is called: no descriptor, no thread of the kernel's has to be woken for it.
+// edges is EPOLLET, which unix has as a negative number.
+const edges = unix.EPOLLET & 0xffffffff
+
+func (l *Loop) close() error { return errors.Join(l.bell.Close(), unix.Close(l.fd)) }
+
+// Wake has the loop call Handler.Woken soon. Any goroutine may call it. A loop that does not sleep will look by itself.
 func (l *Loop) Wake() {
-	if !l.rung.Swap(true) {
-		_ = l.file.SetReadDeadline(time.Unix(1, 0)) // a loop that has ended needs no waking
+	if !l.rung.Swap(true) && l.asleep.Load() {
+		_, _ = l.bell.Write(one) // a loop that has ended needs no waking
 	}
 }
+
+var one = binary.NativeEndian.AppendUint64(nil, 1) //nolint:gochecknoglobals // a constant that Go cannot spell
 
 // Stopping says whether Stop has begun, so that answers can say that the connection will be closed.
 func (l *Loop) Stopping() bool { return l.all.stopping.Load() }
 
-// add gives the loop a new connection.
-func (l *Loop) add(c *Conn) {
+// add gives the loop a connection, new or of another loop. It returns false if the loop has ended.
+func (l *Loop) add(c *Conn) bool {
 	l.mu.Lock()
-	l.new = append(l.new, c)
+	ended := l.ended
+	if !ended {
+		l.new = append(l.new, c)
+	}
 	l.mu.Unlock()
-	l.Wake()
+	if !ended {
+		l.held.Add(1)
+		l.Wake()
+	}
+	return !ended
+}
+
+// end says whether the loop has nothing left, and if so that nothing may be added any more.
+func (l *Loop) end() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = l.count == 0 && len(l.new) == 0
+	return l.ended
 }
 
 func (l *Loop) run() {
+	runtime.LockOSThread() // and never unlocked: the thread, which has a processor of its own, ends with the goroutine
+	l.all.pin(l)
 	defer func() { _ = l.close() }() // nobody is left who could hear of it
 	for {
 		n, err := l.wait()
@@ -100,6 +123,9 @@ func (l *Loop) run() {
 		l.now = now.UnixNano()
 		for i := range l.events[:n] {
 			ev := &l.events[i]
+			if ev.Fd == noConn {
+				continue
+			}
 			if c := l.conns[ev.Fd]; c != nil {
 				l.ready(c, ev.Events)
 			}
@@ -119,17 +145,15 @@ func (l *Loop) run() {
 	}
 }
 
-// wait returns how many events there are. It parks when there is nothing to do.
+// wait returns how many events there are. It sleeps when there is nothing to do.
 func (l *Loop) wait() (int, error) {
-	if len(l.again) > 0 || l.rung.Load() {
-		l.poll(uintptr(l.fd))
-	} else if err := l.raw.Read(l.poll); errors.Is(err, os.ErrDeadlineExceeded) {
-		if !l.rung.Load() { // a tick, or a bell that was answered before its ringer had set the deadline
-			l.await()
+	l.n = epollNow(l.fd, l.events)
+	if l.n == 0 && len(l.again) == 0 {
+		l.asleep.Store(true)
+		if !l.rung.Load() { // who rings from now on sees that the bell is needed
+			l.n = epollWait(l.fd, l.events, l.timeout())
 		}
-		l.poll(uintptr(l.fd)) // what has arrived belongs into the same round
-	} else if err != nil {
-		return 0, fmt.Errorf("event loop: %w", err)
+		l.asleep.Store(false)
 	}
 	if l.n < 0 {
 		if errno := unix.Errno(-l.n); errno != unix.EINTR {
@@ -140,15 +164,22 @@ func (l *Loop) wait() (int, error) {
 	return l.n, nil
 }
 
+// timeout returns the milliseconds until the next tick, or -1.
+func (l *Loop) timeout() int {
+	if l.ticks.IsZero() {
+		return -1
+	}
+	return max(0, int(math.Ceil(float64(time.Until(l.ticks))/float64(time.Millisecond))))
+}
+
 // answerBell does what somebody else has asked for.
 func (l *Loop) answerBell() {
-	l.await()           // before the bell is free again, or the deadline of its next ringer would be lost
 	l.rung.Store(false) // before looking: who comes later rings again
 	l.meet()
 	l.h.Woken()
 }
 
-// meet takes the connections that were accepted for the loop.
+// meet takes the connections that were given to the loop.
 func (l *Loop) meet() {
 	l.mu.Lock()
 	added := l.new
@@ -166,7 +197,7 @@ func (l *Loop) register(c *Conn) {
 	l.conns[c.fd] = c
 	l.count++
 	c.since = l.now
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: c.fd}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | edges, Fd: c.fd}
 	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, int(c.fd), &ev); err != nil {
 		l.drop(c)
 		return
@@ -181,12 +212,6 @@ func (l *Loop) schedule() {
 	if l.ticks = (time.Time{}); l.count > 0 {
 		l.ticks = time.Now().Add(l.all.cfg.Tick)
 	}
-	l.await()
-}
-
-// await sets the deadline to the next tick. It may take back that of a Wake: wait looks at the bell before it parks.
-func (l *Loop) await() {
-	_ = l.file.SetReadDeadline(l.ticks) // it is watched: newLoop has tried
 }
 
 // tick looks at the time.
@@ -275,14 +300,14 @@ func (l *Loop) drained() bool {
 	}
 	l.h.Flush()
 	l.used = 0
-	return l.count == 0
+	return l.end()
 }
 
 // closeAll closes every connection, those included that the loop has not met yet.
 func (l *Loop) closeAll() {
 	l.mu.Lock()
 	added := l.new
-	l.new = nil
+	l.new, l.ended = nil, true
 	l.mu.Unlock()
 	for _, c := range added {
 		l.count++

@@ -326,6 +326,8 @@ func TestStopAnswersWhatIsInHand(t *testing.T) {
 func TestStopGivesUpAtItsDeadline(t *testing.T) {
 	r := newRig(t, nil)
 	c := r.dial()
+	r.say(c, "a\n")
+	r.hear(c, "a\n") // it was accepted
 	r.h.keep(true)
 	r.say(c, "x\n")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

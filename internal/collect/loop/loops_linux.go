@@ -21,6 +21,8 @@ const Supported = true
 type Loops struct {
 	cfg       Config
 	loops     []*Loop
+	cpus      []int      // the processors that the program may use
+	homes     []int16    // by processor, whose loop is its; -1: nobody's
 	listeners []*os.File // duplicates, which the acceptors read from
 	accepting sync.WaitGroup
 	running   sync.WaitGroup
@@ -40,13 +42,15 @@ type Loops struct {
 // Start serves the listeners, which stay the caller's: it must close them, before or after Stop.
 func Start(cfg Config, listeners []net.Listener) (*Loops, error) {
 	s := &Loops{cfg: cfg, perIP: make(map[netip.Addr]int)}
-	for range max(1, cfg.Loops) {
-		l, err := newLoop(s)
+	for i := range max(1, cfg.Loops) {
+		l, err := newLoop(s, i)
 		if err != nil {
 			return nil, errors.Join(err, s.discard())
 		}
 		s.loops = append(s.loops, l)
 	}
+	s.settle()
+	schedule(len(s.loops))
 	for _, l := range listeners {
 		f, err := listenerFile(l)
 		if err != nil {
@@ -168,9 +172,16 @@ func (s *Loops) welcome(fd int, from unix.Sockaddr) {
 		_ = unix.Close(fd)
 		return
 	}
-	l := s.loops[int(s.next.Add(1))%len(s.loops)]
+	l := s.home(fd)
+	if l == nil || !l.hasRoom() {
+		l = s.loops[int(s.next.Add(1))%len(s.loops)]
+	}
 	s.open.Add(1)
-	l.add(&Conn{fd: int32(fd), peer: peer, fresh: true})
+	if !l.add(&Conn{fd: int32(fd), peer: peer, fresh: true}) { // it has failed, and so will the program
+		_ = unix.Close(fd)
+		s.open.Add(-1)
+		s.leave(peer)
+	}
 }
 
 // place takes a place for a connection. When there is none it says whether the address has too many.
