@@ -33,7 +33,9 @@ func coresApart() time.Duration {
 	ready, done := make(chan bool, 1), make(chan struct{})
 	go func() {
 		defer close(done)
-		ready <- stayOn(cpus[1])
+		ok, leave := stayOn(cpus[1], &may)
+		defer leave()
+		ready <- ok
 		for !line.stop.Load() {
 			if n := line.turn.Load(); n%2 == 1 {
 				line.turn.Store(n + 1)
@@ -43,7 +45,8 @@ func coresApart() time.Duration {
 	best := make(chan time.Duration, 1)
 	go func() {
 		var least time.Duration
-		if both := stayOn(cpus[0]); <-ready && both {
+		ok, leave := stayOn(cpus[0], &may)
+		if <-ready && ok {
 			for begin := time.Now(); time.Since(begin) < most; {
 				const trips = 1000
 				from, n := time.Now(), line.turn.Load()
@@ -58,16 +61,23 @@ func coresApart() time.Duration {
 			}
 		}
 		line.stop.Store(true)
+		leave()
 		best <- least
 	}()
 	<-done
 	return <-best
 }
 
-// stayOn ties the calling goroutine to a processor. It is never untied: its thread ends with it.
-func stayOn(cpu int) bool {
+// stayOn ties the calling goroutine to a processor until leave. The thread must outlive it: the peers that were started
+// from it are killed when it ends (Pdeathsig).
+func stayOn(cpu int, may *unix.CPUSet) (ok bool, leave func()) {
 	runtime.LockOSThread()
 	var own unix.CPUSet
 	own.Set(cpu)
-	return unix.SchedSetaffinity(0, &own) == nil
+	ok = unix.SchedSetaffinity(0, &own) == nil
+	return ok, func() {
+		if unix.SchedSetaffinity(0, may) == nil {
+			runtime.UnlockOSThread() // else the thread is as good as lost, and ends
+		}
+	}
 }

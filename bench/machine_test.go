@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
@@ -71,6 +73,16 @@ func TestCoresApart(t *testing.T) {
 	d := coresApart()
 	if d < 0 || d > time.Millisecond || d == 0 && runtime.GOMAXPROCS(0) > 1 && runtime.NumCPU() > 1 {
 		t.Errorf("%s from one processor to another", d)
+	}
+	p, err := launch("sleep", filepath.Join(t.TempDir(), "log"), []string{"sleep", "60"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		coresApart() // on whatever thread that was started from, sooner or later
+	}
+	if err := errors.Join(p.signal(syscall.SIGTERM, 10*time.Second), p.err); err == nil || err.Error() != "signal: terminated" {
+		t.Errorf("what was started before has ended otherwise: %v", err)
 	}
 	s := &series{ours: []float64{1}, apart: []int64{200, 43, 90}}
 	if r := s.result(); !slices.Equal(r.Apart, []int64{43, 200}) {
