@@ -94,7 +94,13 @@ func (p *process) listening(ctx context.Context, addr string) error {
 	for {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 		if err == nil {
-			return c.Close()
+			err = c.Close()
+			select {
+			case <-p.exited: // somebody else has the port
+				return fmt.Errorf("%s ended: %w\n%s", p.name, p.err, p.tail())
+			default:
+				return err
+			}
 		}
 		select {
 		case <-p.exited:
@@ -117,11 +123,12 @@ func (p *process) tail() string {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// signal ends the process with sig and waits for it.
+// signal ends the process with sig and waits for it. One that has ended before is an error: what was measured was perhaps
+// measured without it.
 func (p *process) signal(sig syscall.Signal, within time.Duration) error {
 	select {
 	case <-p.exited:
-		return nil
+		return fmt.Errorf("%s had ended by itself: %v\n%s", p.name, p.err, p.tail())
 	default:
 	}
 	if err := syscall.Kill(p.pid(), sig); err != nil {

@@ -157,7 +157,7 @@ func (l *Loop) answered(c *Conn) {
 		l.drop(c)
 	case len(c.in) > 0 || c.more:
 		l.later(c)
-	case c.strays && !c.queue && !c.hup:
+	case c.goes != nil && !c.queue && !c.hup:
 		l.follow(c)
 	}
 }

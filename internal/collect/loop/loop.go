@@ -62,20 +62,20 @@ const CrowdedPart = 12
 
 // Conn is one connection of a loop.
 type Conn struct {
-	peer   netip.Addr
-	in     []byte // arrived behind the request in hand
-	out    []byte // of an answer that the socket did not take at once
-	since  int64  // unix nanoseconds of the last step; what the time limits are counted from
-	fd     int32
-	reads  uint8 // counts up to lookEvery
-	away   bool  // its packets came from another loop's processor when that was last looked at
-	strays bool  // and the time before
-	busy   bool  // a request waits for its answer
-	more   bool  // the socket may hold something that was not read
-	hup    bool  // the other side sends no more
-	fresh  bool  // nothing has arrived yet
-	last   bool  // closes behind the answer
-	queue  bool  // stands in Loop.again
+	peer  netip.Addr
+	in    []byte // arrived behind the request in hand
+	out   []byte // of an answer that the socket did not take at once
+	since int64  // unix nanoseconds of the last step; what the time limits are counted from
+	seen  *Loop  // of the processor where its packets were handled when that was last looked at; nil: nobody's
+	goes  *Loop  // where it moves, because two looks have said so; nil: nowhere
+	fd    int32
+	reads uint8 // counts up to lookEvery
+	busy  bool  // a request waits for its answer
+	more  bool  // the socket may hold something that was not read
+	hup   bool  // the other side sends no more
+	fresh bool  // nothing has arrived yet
+	last  bool  // closes behind the answer
+	queue bool  // stands in Loop.again
 }
 
 // Peer returns the address of the other side, an IPv4 address in its short form.

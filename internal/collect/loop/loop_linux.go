@@ -90,11 +90,11 @@ func (l *Loop) add(c *Conn) bool {
 	l.mu.Lock()
 	ended := l.ended
 	if !ended {
+		l.held.Add(1)
 		l.new = append(l.new, c)
 	}
 	l.mu.Unlock()
 	if !ended {
-		l.held.Add(1)
 		l.Wake()
 	}
 	return !ended
@@ -109,7 +109,7 @@ func (l *Loop) end() bool {
 }
 
 func (l *Loop) run() {
-	runtime.LockOSThread() // and never unlocked: the thread, which has a processor of its own, ends with the goroutine
+	runtime.LockOSThread() // and never unlocked: nobody else shall run on a thread that is tied
 	l.all.pin(l)
 	defer func() { _ = l.close() }() // nobody is left who could hear of it
 	for {
