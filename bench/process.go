@@ -128,7 +128,7 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 func (p *process) signal(sig syscall.Signal, within time.Duration) error {
 	select {
 	case <-p.exited:
-		return fmt.Errorf("%s had ended by itself: %v\n%s", p.name, p.err, p.tail())
+		return errors.Join(fmt.Errorf("%s had ended by itself\n%s", p.name, p.tail()), p.err)
 	default:
 	}
 	if err := syscall.Kill(p.pid(), sig); err != nil {
