@@ -89,3 +89,24 @@ func TestCoresApart(t *testing.T) {
 		t.Errorf("nearest and farthest are %v", r.Apart)
 	}
 }
+
+// TestWhatEndsByItselfIsAnError: a peer that died must not count as one that was stopped.
+func TestWhatEndsByItselfIsAnError(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	p, err := launch("true", log, []string{"true"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.exited
+	if err := p.stop(); err == nil {
+		t.Error("a program that had ended was stopped")
+	}
+	if p, err = launch("sleep", log, []string{"sleep", "60"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := p.stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	}
+}

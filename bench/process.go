@@ -20,6 +20,7 @@ type process struct {
 	name   string
 	cmd    *exec.Cmd
 	log    string // file with its output
+	told   bool // to end
 	exited chan struct{}
 	err    error // how it ended; valid once exited is closed
 
@@ -123,14 +124,18 @@ func (p *process) tail() string {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// signal ends the process with sig and waits for it. One that has ended before is an error: what was measured was perhaps
+// signal ends the process with sig and waits for it. One that has ended untold is an error: what was measured was perhaps
 // measured without it.
 func (p *process) signal(sig syscall.Signal, within time.Duration) error {
 	select {
 	case <-p.exited:
+		if p.told {
+			return nil
+		}
 		return errors.Join(fmt.Errorf("%s had ended by itself\n%s", p.name, p.tail()), p.err)
 	default:
 	}
+	p.told = true
 	if err := syscall.Kill(p.pid(), sig); err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
