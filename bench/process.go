@@ -20,7 +20,7 @@ type process struct {
 	name   string
 	cmd    *exec.Cmd
 	log    string // file with its output
-	told   bool // to end
+	told   bool   // to end
 	exited chan struct{}
 	err    error // how it ended; valid once exited is closed
 
