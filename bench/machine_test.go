@@ -110,3 +110,13 @@ func TestWhatEndsByItselfIsAnError(t *testing.T) {
 		}
 	}
 }
+
+// TestWrkSaysSeconds: wrk puts a blank behind a unit of one letter.
+func TestWrkSaysSeconds(t *testing.T) {
+	for line, want := range map[string]string{"     99%    3.70ms\n": "3.70ms", "     99%    1.73s \n": "1.73s"} {
+		m := wrkLines["p99"].FindStringSubmatch("     90%    1.00ms\n" + line)
+		if m == nil || m[1] != want {
+			t.Errorf("%q: %q", line, m)
+		}
+	}
+}

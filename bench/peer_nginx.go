@@ -100,7 +100,7 @@ type wrkResult struct {
 var wrkLines = map[string]*regexp.Regexp{ //nolint:gochecknoglobals // constants that Go cannot spell
 	"requests": regexp.MustCompile(`(\d+) requests in`),
 	"rate":     regexp.MustCompile(`Requests/sec:\s+([\d.]+)`),
-	"p99":      regexp.MustCompile(`(?m)^\s+99%\s+(\S+)$`),
+	"p99":      regexp.MustCompile(`(?m)^\s+99%\s+(\S+)\s*$`),
 	"bad":      regexp.MustCompile(`(Non-2xx[^\n]*|Socket errors[^\n]*)`),
 }
 
