@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// requireEnv names what must be present: a comma list of "data" and "chromium". What it names fails a test instead of
+// requireEnv names what must be present: a comma list of "data", "chromium" and "processors". What it names fails a test instead of
 // skipping it, so that a build machine cannot lose a part of the tests without anybody noticing.
 const requireEnv = "MILLIARD_REQUIRE"
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"milliard/internal/testkit"
 )
 
 // teller answers every request with its loop's number.
@@ -47,7 +49,7 @@ func newTellers(t *testing.T) (r *rig, cpus [2]int) {
 		c.Handler = func(l *Loop) Handler { return &teller{l: l} }
 	})
 	if len(r.loops.cpus) < 2 {
-		t.Skip("one processor: there is nowhere to move to")
+		testkit.Missing(t, "processors", "there is one processor, and nowhere to move to")
 	}
 	for cpu, home := range r.loops.homes {
 		if home >= 0 {
@@ -60,15 +62,15 @@ func newTellers(t *testing.T) (r *rig, cpus [2]int) {
 		return err
 	})
 	raw, err := in.SyscallConn()
+	cpu, said := 0, error(nil)
 	if err == nil {
-		err = raw.Control(func(fd uintptr) {
-			if cpu, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_INCOMING_CPU); err != nil || cpu != cpus[1] {
-				t.Skipf("the kernel does not say where packets come from, or has them handled elsewhere: processor %d, %v", cpu, err)
-			}
-		})
+		err = raw.Control(func(fd uintptr) { cpu, said = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_INCOMING_CPU) })
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if said != nil || cpu != cpus[1] {
+		testkit.Missing(t, "processors", fmt.Sprintf("packets sent on processor %d are handled on %d, %v", cpus[1], cpu, said))
 	}
 	return r, cpus
 }
