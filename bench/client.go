@@ -31,7 +31,7 @@ type load struct {
 	Duplicates float64       `json:"duplicates"`
 	IDs        bool          `json:"ids"`
 	Rate       float64       `json:"rate"`   // of an open loop, per second; 0: closed
-	Forged     float64       `json:"forged"` // share
+	Forged     int           `json:"forged"` // how many of the connections forge their tokens
 	Tokens     string        `json:"tokens"` // file of signed tokens, 72 characters and a newline each
 	Expect     string        `json:"expect"` // file with the counters that must be read
 	Cut        bool          `json:"cut"`    // the server will be killed: broken connections are expected
@@ -54,6 +54,7 @@ type loadRun struct {
 	start  time.Time
 	end    time.Time
 	left   atomic.Int64 // events that may still be made
+	conns  []*conn      // of an open loop, made before it begins
 	good   *histograms
 	expect *expected
 }
@@ -141,6 +142,16 @@ func (l *load) run(ctx context.Context) (*sent, error) {
 	if l.Expect != "" {
 		if r.expect, err = readExpected(l.Expect); err != nil {
 			return nil, err
+		}
+	}
+	if l.Rate > 0 { // connecting is no part of a schedule: whoever came late would charge it to the answers
+		for range l.Conns {
+			c, err := dial(ctx, l.Addr)
+			if err != nil {
+				return nil, err
+			}
+			defer c.close()
+			r.conns = append(r.conns, c)
 		}
 	}
 	r.left.Store(l.Events)

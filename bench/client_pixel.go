@@ -36,12 +36,17 @@ func mapFile(path string) ([]byte, error) {
 // its own times, the connections together the rate, and a latency counts from the time a request was due, so an answer
 // that comes late is also charged to those that had to wait behind it.
 func drivePixel(ctx context.Context, r *loadRun, worker int) (*sent, error) {
-	c, err := dial(ctx, r.Addr)
-	if err != nil {
-		return nil, err
+	var c *conn
+	if r.Rate > 0 {
+		c = r.conns[worker]
+	} else {
+		var err error
+		if c, err = dial(ctx, r.Addr); err != nil {
+			return nil, err
+		}
+		defer c.close()
 	}
-	defer c.close()
-	p := &pixels{r: r, c: c, s: &sent{Valid: map[string]int64{}}, all: newHistogram()}
+	p := &pixels{r: r, c: c, s: &sent{Valid: map[string]int64{}}, all: newHistogram(), forged: worker >= r.Conns-r.Forged}
 	p.request = append([]byte("GET /i?tk="), make([]byte, tokenChars)...)
 	p.request = append(p.request, " HTTP/1.1\r\nHost: "+r.Addr+"\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0\r\n\r\n"...)
 	var every time.Duration
@@ -99,17 +104,14 @@ type pixels struct {
 	c       *conn
 	s       *sent
 	request []byte
-	share   float64 // of forgeries that is still owed
+	forged  bool // every token of this connection
 	all     *histogram
 	windows [5]*histogram
 }
 
 func (p *pixels) ask(ctx context.Context, token []byte, n int, due time.Time) error {
 	copy(p.request[len("GET /i?tk="):], token)
-	p.share += p.r.Forged
-	forged := p.share >= 1
-	if forged {
-		p.share--
+	if p.forged {
 		x := &p.request[len("GET /i?tk=")+macAt]
 		if *x == 'A' {
 			*x = 'B'
@@ -130,7 +132,7 @@ func (p *pixels) ask(ctx context.Context, token []byte, n int, due time.Time) er
 		p.s.Requests++
 		switch {
 		case status == 200 && len(body) == 43:
-			p.done(forged, due)
+			p.done(due)
 			return nil
 		case status == 429:
 			p.s.Overloaded++
@@ -148,8 +150,8 @@ func (p *pixels) ask(ctx context.Context, token []byte, n int, due time.Time) er
 	}
 }
 
-func (p *pixels) done(forged bool, due time.Time) {
-	if forged {
+func (p *pixels) done(due time.Time) {
+	if p.forged {
 		p.s.Forged++
 		return
 	}

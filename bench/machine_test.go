@@ -119,4 +119,8 @@ func TestWrkSaysSeconds(t *testing.T) {
 			t.Errorf("%q: %q", line, m)
 		}
 	}
+	const stats = "  Thread Stats   Avg      Stdev     Max   +/- Stdev\n    Latency     1.05s     2.55ms   1.73s    92.74%\n    Req/Sec    54.65k\n"
+	if m := wrkLines["slowest"].FindStringSubmatch(stats); m == nil || m[1] != "1.73s" {
+		t.Errorf("slowest: %q", m)
+	}
 }

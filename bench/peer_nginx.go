@@ -95,12 +95,14 @@ type wrkResult struct {
 	requests int64
 	rate     float64
 	p99      string
+	slowest  string
 }
 
 var wrkLines = map[string]*regexp.Regexp{ //nolint:gochecknoglobals // constants that Go cannot spell
 	"requests": regexp.MustCompile(`(\d+) requests in`),
 	"rate":     regexp.MustCompile(`Requests/sec:\s+([\d.]+)`),
 	"p99":      regexp.MustCompile(`(?m)^\s+99%\s+(\S+)\s*$`),
+	"slowest":  regexp.MustCompile(`(?m)^\s+Latency\s+\S+\s+\S+\s+(\S+)`),
 	"bad":      regexp.MustCompile(`(Non-2xx[^\n]*|Socket errors[^\n]*)`),
 }
 
@@ -137,6 +139,7 @@ func (h *harness) wrkWaiting(ctx context.Context, addr, tokens string, conns int
 		"requests": func(s string) (err error) { r.requests, err = strconv.ParseInt(s, 10, 64); return err },
 		"rate":     func(s string) (err error) { r.rate, err = strconv.ParseFloat(s, 64); return err },
 		"p99":      func(s string) error { r.p99 = s; return nil },
+		"slowest":  func(s string) error { r.slowest = s; return nil },
 	} {
 		m := wrkLines[name].FindStringSubmatch(out)
 		if m == nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// rowP2b measures the flood in two ways: with P3's generator at P3's own rate, and with an open loop at half of it, which
-// is as much as a client that keeps a schedule can offer beside the server on the same cores.
+// rowP2b measures the flood in two ways: with P3's generator at P3's own rate, and with an open loop at P4's: a client
+// that keeps a schedule cannot offer as much as P3's beside the server on the same cores.
 func rowP2b(ctx context.Context, h *harness) error {
 	return errors.Join(h.closedFlood(ctx), h.openFlood(ctx))
 }
@@ -133,6 +133,8 @@ func (h *harness) twoSides(ctx context.Context, s *series, forged, what string, 
 			return fmt.Errorf("wrk's p99: %w", err)
 		}
 		out = sides{p99: float64(d.Microseconds()) / 1000, good: x.rate, beside: other.rate}
+		slowest, _ := s.detail[what+"_slowest"].([]string) // of each run
+		s.put(what+"_slowest", append(slowest, x.slowest))
 		s.put(what+"_rate", int64(x.rate))
 		s.put(what+"_rate_beside", int64(other.rate))
 		return h.checkSides(ctx, srv, x.requests, other.requests, forged != "")
@@ -161,49 +163,42 @@ func (h *harness) checkSides(ctx context.Context, srv *subject, mine, others int
 	return nil
 }
 
-// openFlood compares good pixels at a quarter of P3's rate with the same beside as many forged ones.
+// openFlood compares good pixels in P4's open loop with the same beside as many forged ones. Forgers have connections of
+// their own: good pixels that queue behind forged ones on one connection would measure how many connections the client has.
 func (h *harness) openFlood(ctx context.Context) error {
-	rate := h.pixels / 2
-	if rate == 0 {
-		rate = 20_000
+	const conns = 256      // of either kind
+	span := 3 * h.opt.span // a tail needs longer than a rate: what the host does to the cores changes every few seconds
+	rate := float64(pixelRate)
+	if h.opt.quick {
+		rate = 2_000
 	}
-	alone := &series{name: "P2b p99 of good pixels in an open loop at a quarter of P3's rate, alone", unit: "ms", less: true}
+	alone := &series{name: fmt.Sprintf("P2b p99 of good pixels, open loop of %.0f/s, alone", rate), unit: "ms", less: true}
 	flood := &series{
-		name: "P2b p99 of good pixels in an open loop, beside as many forged ones", unit: "ms", less: true, peer: "the same without the flood",
-		goal: "unchanged", floor: "2 ×",
+		name: fmt.Sprintf("P2b p99 of good pixels, open loop of %.0f/s, beside as many forged ones", rate), unit: "ms", less: true,
+		peer: "the same without the flood", goal: "unchanged", floor: "2 ×",
 	}
-	run := func(forged float64, rate float64, s *series) (*sent, error) {
-		var x *sent
-		err := h.withTokens(ctx, setup{name: "p2b"}, int64(rate*h.opt.span.Seconds()*1.05)+1000, 1, func(srv *subject, tokens string) error {
-			var err error
-			x, err = h.drive(ctx, load{
-				Mode: "pixel", Addr: srv.doors, Span: h.opt.span, Conns: 128, Rate: rate, Forged: forged, Tokens: tokens, Campaigns: 1, Affiliates: 1,
+	run := func(forgers int, s *series) (p99 float64, err error) {
+		all := rate * float64(conns+forgers) / conns
+		err = h.withTokens(ctx, setup{name: "p2b"}, int64(all*span.Seconds()*1.05)+1000, 1, func(srv *subject, tokens string) error {
+			before := srv.cpu()
+			x, err := h.drive(ctx, load{
+				Mode: "pixel", Addr: srv.doors, Span: span, Conns: conns + forgers, Rate: all, Forged: forgers, Tokens: tokens,
+				Campaigns: 1, Affiliates: 1,
 			})
 			if err != nil {
 				return err
 			}
-			x.Weighted = -1
+			p99 = x.Latency.P99
+			s.put("p99.9_ms", x.Latency.P999)
+			s.put("max_ms", x.Latency.Max)
+			s.put("cpu_percent", 100*((srv.cpu()-before).Seconds()+x.CPU)/x.seconds()/float64(cores()))
 			return h.checkPixels(ctx, srv, x)
 		})
-		if x != nil {
-			s.put("p99.9_ms", x.Latency.P999)
-			s.put("rate", int64(rate))
-		}
-		return x, err
+		return p99, err
 	}
-	err := h.alternate(ctx, flood, func(context.Context, int) (float64, error) {
-		x, err := run(0.5, rate, flood)
-		if err != nil {
-			return 0, err
-		}
-		return x.Latency.P99, nil
-	}, func(context.Context, int) (float64, error) {
-		x, err := run(0, rate/2, alone)
-		if err != nil {
-			return 0, err
-		}
-		return x.Latency.P99, nil
-	})
+	err := h.alternate(ctx, flood,
+		func(context.Context, int) (float64, error) { return run(conns, flood) },
+		func(context.Context, int) (float64, error) { return run(0, alone) })
 	if err != nil {
 		return err
 	}
