@@ -196,3 +196,36 @@ func TestResultsHaveTheFieldsOfTheIssue(t *testing.T) {
 		}
 	}
 }
+
+// TestForgersStandAmongTheOthers: a schedule in which forged pixels come behind the good ones shows what neither costs.
+func TestForgersStandAmongTheOthers(t *testing.T) {
+	for _, c := range []struct {
+		forged, conns int
+		want          string
+	}{{0, 4, "gggg"}, {4, 8, "gfgfgfgf"}, {1, 4, "gggf"}, {4, 4, "ffff"}} {
+		l := &load{Conns: c.conns, Forged: c.forged}
+		got := ""
+		for i := range c.conns {
+			got += map[bool]string{false: "g", true: "f"}[l.forges(i)]
+		}
+		if got != c.want {
+			t.Errorf("%d of %d: %s, want %s", c.forged, c.conns, got, c.want)
+		}
+	}
+}
+
+// TestEveryCampaignCanBeDrawn: a table with fewer entries than the last campaign is rare would leave it out.
+func TestEveryCampaignCanBeDrawn(t *testing.T) {
+	for _, n := range []int{10, 1000, 100_000} {
+		seen := make([]bool, n)
+		for _, i := range zipfTable(n) {
+			seen[i] = true
+		}
+		for i, ok := range seen {
+			if !ok {
+				t.Errorf("%d campaigns: number %d is never drawn", n, i)
+				break
+			}
+		}
+	}
+}

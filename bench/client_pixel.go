@@ -46,7 +46,7 @@ func drivePixel(ctx context.Context, r *loadRun, worker int) (*sent, error) {
 		}
 		defer c.close()
 	}
-	p := &pixels{r: r, c: c, s: &sent{Valid: map[string]int64{}}, all: newHistogram(), forged: worker >= r.Conns-r.Forged}
+	p := &pixels{r: r, c: c, s: &sent{Valid: map[string]int64{}}, all: newHistogram(), forged: r.forges(worker)}
 	p.request = append([]byte("GET /i?tk="), make([]byte, tokenChars)...)
 	p.request = append(p.request, " HTTP/1.1\r\nHost: "+r.Addr+"\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0\r\n\r\n"...)
 	var every time.Duration
@@ -96,6 +96,12 @@ func drivePixel(ctx context.Context, r *loadRun, worker int) (*sent, error) {
 		}
 	}
 	return p.s, nil
+}
+
+// forges says whether a connection forges its tokens. Forgers stand evenly among the others, so that in a schedule forged
+// pixels fall due between good ones.
+func (l *load) forges(worker int) bool {
+	return worker*l.Forged/l.Conns != (worker+1)*l.Forged/l.Conns
 }
 
 // pixels is one connection's state.

@@ -160,6 +160,37 @@ func (h *harness) alternate(ctx context.Context, s *series, ours, peer measured)
 	return nil
 }
 
+// variant is a load with something switched off, or with everything on.
+type variant struct {
+	*series
+	run measured
+}
+
+// inTurn runs each part once a round, so that what they cost can be compared, and records them. Each round begins with
+// another one.
+func (h *harness) inTurn(ctx context.Context, parts []variant) error {
+	for round := range h.opt.rounds {
+		for i := range parts {
+			p := parts[(i+round)%len(parts)]
+			if err := h.idle(ctx); err != nil {
+				return err
+			}
+			p.far()
+			v, err := p.run(ctx, round)
+			if err != nil {
+				return fmt.Errorf("%s: round %d: %w", p.name, round+1, err)
+			}
+			p.ours = append(p.ours, v)
+			p.far()
+		}
+	}
+	var failed error
+	for _, p := range parts {
+		failed = errors.Join(failed, h.record(p.series))
+	}
+	return failed
+}
+
 // record writes a result and shows it.
 func (h *harness) record(s *series) error {
 	if len(s.ours) == 0 {

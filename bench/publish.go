@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -155,6 +156,9 @@ func table(all []Result) string {
 		peer, ratio := "", ""
 		if r.Peer != "" {
 			peer, ratio = number(r.PeerValue), fmt.Sprintf("%.2f ×", r.Ratio)
+			if r.Less {
+				ratio = fmt.Sprintf("takes %.2f × the peer's", r.Value/r.PeerValue)
+			}
 			if len(r.PeerRuns) > 1 {
 				peer += fmt.Sprintf(" (%s … %s)", number(slices.Min(r.PeerRuns)), number(slices.Max(r.PeerRuns)))
 			}
@@ -163,9 +167,13 @@ func table(all []Result) string {
 		if len(r.Apart) == 2 {
 			apart = fmt.Sprintf("; cores %d … %d ns apart", r.Apart[0], r.Apart[1])
 		}
+		runs := strconv.Itoa(len(r.Runs))
+		if len(r.Fifths) > 0 {
+			runs = "fifths of the run"
+		}
 		date, _, _ := strings.Cut(r.Date, "T")
-		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %d%s) | %s | %s | %s | %s | %s | %s, %s, %d | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
-			number(r.Low), number(r.High), len(r.Runs), apart, r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date,
+		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %s%s) | %s | %s | %s | %s | %s | %s, %s, %d | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
+			number(r.Low), number(r.High), runs, apart, r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date,
 			machines[fmt.Sprintf("%s; fsync p50 %.2f ms", r.Machine, r.FsyncP50)], r.Command)
 	}
 	return strings.TrimSpace(b.String())

@@ -35,7 +35,9 @@ type Result struct {
 	Load1    float64        `json:"loadavg1"`
 	Apart    []int64        `json:"core_to_core_ns,omitempty"` // the shortest and the longest before and behind the runs
 	Quick    bool           `json:"quick,omitempty"`
-	Once     bool           `json:"once,omitempty"` // the issue asks for one whole run
+	Once     bool           `json:"once,omitempty"`   // the issue asks for one whole run
+	Fifths   []float64      `json:"fifths,omitempty"` // of one long run, in order: low and high are theirs
+	Less     bool           `json:"less,omitempty"`   // less is better
 	Detail   map[string]any `json:"detail,omitempty"`
 }
 
@@ -46,7 +48,8 @@ type series struct {
 	less             bool // less is better
 	once             bool
 	ours, peers      []float64
-	apart            []int64 // coresApart, in nanoseconds
+	fifths           []float64 // of the one run
+	apart            []int64   // coresApart, in nanoseconds
 	detail           map[string]any
 }
 
@@ -68,13 +71,14 @@ func (s *series) far() {
 func (s *series) result() Result {
 	r := Result{
 		Name: s.name, Unit: s.unit, Peer: s.peer, Value: median(s.ours), PeerValue: median(s.peers), Runs: s.ours, PeerRuns: s.peers,
-		Goal: s.goal, Floor: s.floor, Once: s.once, Detail: s.detail,
+		Goal: s.goal, Floor: s.floor, Once: s.once, Less: s.less, Fifths: s.fifths,
+		Detail: s.detail,
 	}
 	if len(s.apart) > 0 {
 		r.Apart = []int64{slices.Min(s.apart), slices.Max(s.apart)}
 	}
-	if len(s.ours) > 0 {
-		r.Low, r.High = slices.Min(s.ours), slices.Max(s.ours)
+	if spread := slices.Concat(s.ours, s.fifths); len(spread) > 0 {
+		r.Low, r.High = slices.Min(spread), slices.Max(spread)
 	}
 	switch {
 	case r.PeerValue == 0 || r.Value == 0:

@@ -88,32 +88,8 @@ func (h *harness) profileLoad(ctx context.Context, name string, st setup, size *
 }
 
 func rowP1(ctx context.Context, h *harness) error {
-	everysec, err := h.redis(ctx, "everysec")
-	if err != nil {
-		return err
-	}
 	l := h.mix("columnar")
-	s := &series{name: "P1 columnar, HTTP to SQL, archive on", unit: "events/s", peer: "redis INCR pipelined, AOF everysec", goal: "2.0 M and 2 ×", floor: "1.2 M and 1.3 ×"}
-	s.peer += fmt.Sprintf(", %d keys", fewKeys)
-	wide := &series{name: "P1 columnar, HTTP to SQL, archive on, against as many keys as cells", unit: s.unit, peer: fmt.Sprintf("redis INCR pipelined, AOF everysec, %d keys", manyKeys)}
-	err = h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) {
-		return h.throughput(ctx, s, setup{name: "p1"}, h.size(), l)
-	}, func(ctx context.Context, _ int) (float64, error) {
-		v, err := everysec.best(ctx, h, manyKeys)
-		if err != nil {
-			return 0, err
-		}
-		wide.peers = append(wide.peers, v)
-		return everysec.best(ctx, h, fewKeys)
-	})
-	if err = errors.Join(err, everysec.stop()); err != nil {
-		return err
-	}
-	wide.ours = s.ours
-	if err := errors.Join(h.record(s), h.record(wide)); err != nil {
-		return err
-	}
-	if err := h.againstAlways(ctx, s); err != nil {
+	if err := h.besideRedis(ctx, l); err != nil {
 		return err
 	}
 	if err := h.profileLoad(ctx, "P1", setup{}, h.size(), l); err != nil {
@@ -122,55 +98,35 @@ func rowP1(ctx context.Context, h *harness) error {
 	if !h.opt.parts {
 		return nil
 	}
+	return h.partsOfP1(ctx, l)
+}
+
+// partsOfP1 measures P1 with each part switched off: of what the doors do, of HTTP (log + count), and of counting (HTTP to
+// durable).
+func (h *harness) partsOfP1(ctx context.Context, l load) error {
 	minted := l
 	minted.IDs, minted.Duplicates = false, 0
+	var parts []variant
 	for _, v := range []struct {
 		name  string
 		setup setup
 		load  load
 	}{
-		{"P1 archive off", setup{name: "p1-noarchive", flags: []string{"--trim-interval", "24h"}}, l},
-		{"P1 ids minted by the door", setup{name: "p1-minted"}, minted},
-		{"P1 without fsync", setup{name: "p1-nosync", noSync: true}, l},
-		{"P1 without dedupe", setup{name: "p1-nodedupe", noDedupe: true}, l},
+		{"everything on, beside the parts", setup{name: "p1-part"}, l},
+		{"archive off", setup{name: "p1-noarchive", flags: noArchive()}, l},
+		{"ids minted by the door", setup{name: "p1-minted"}, minted},
+		{"without fsync", setup{name: "p1-nosync", noSync: true}, l},
+		{"without dedupe", setup{name: "p1-nodedupe", noDedupe: true}, l},
 	} {
-		x := &series{name: v.name, unit: "events/s"}
-		err := h.alternate(ctx, x, func(ctx context.Context, _ int) (float64, error) {
-			return h.throughput(ctx, x, v.setup, h.size(), v.load)
-		}, nil)
-		if err == nil {
-			err = h.record(x)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", v.name, err)
-		}
+		s := &series{name: "P1 " + v.name, unit: "events/s"}
+		parts = append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) {
+			rate, err := h.throughput(ctx, s, v.setup, h.size(), v.load)
+			if archived := s.detail["archive_bytes_per_event"]; err == nil && v.setup.flags != nil && archived != "0.0" {
+				return 0, fmt.Errorf("the archive is off and took %v bytes an event", archived)
+			}
+			return rate, err
+		}})
 	}
-	return h.withoutDoors(ctx, "P1", l)
-}
-
-// againstAlways compares the same runs with the peer that syncs as often as it can.
-func (h *harness) againstAlways(ctx context.Context, ours *series) error {
-	always, err := h.redis(ctx, "always")
-	if err != nil {
-		return err
-	}
-	s := &series{name: "P1 columnar, HTTP to SQL, archive on, against AOF always", unit: ours.unit, peer: "redis INCR pipelined, AOF always", ours: ours.ours}
-	for range h.opt.rounds {
-		v, err := always.best(ctx, h, fewKeys)
-		if err != nil {
-			return errors.Join(err, always.stop())
-		}
-		s.peers = append(s.peers, v)
-	}
-	if err := always.stop(); err != nil {
-		return err
-	}
-	return h.record(s)
-}
-
-// withoutDoors measures what is left when HTTP is switched off, and when the other parts are too: log + count. The other
-// end, HTTP to durable without counting, is measured by what the doors acknowledge.
-func (h *harness) withoutDoors(ctx context.Context, id string, l load) error {
 	for _, v := range []struct {
 		name  string
 		parts server.Parts
@@ -179,21 +135,45 @@ func (h *harness) withoutDoors(ctx context.Context, id string, l load) error {
 		{"without HTTP and fsync", server.Parts{Sync: true}},
 		{"without HTTP, fsync and dedupe", server.Parts{Sync: true, Dedupe: true}},
 	} {
-		s := &series{name: id + " " + v.name, unit: "events/s"}
-		err := h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, v.parts, l) }, nil)
-		if err == nil {
-			err = h.record(s)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
+		s := &series{name: "P1 " + v.name, unit: "events/s"}
+		parts = append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, v.parts, l) }})
 	}
-	s := &series{name: id + " without counting (HTTP to durable)", unit: "events/s"}
-	err := h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) { return h.durable(ctx, s, l) }, nil)
+	s := &series{name: "P1 without counting (HTTP to durable)", unit: "events/s"}
+	return h.inTurn(ctx, append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) { return h.durable(ctx, s, l) }}))
+}
+
+// noArchive lets no segment become complete during a run, so that nothing is sealed.
+func noArchive() []string {
+	return []string{"--trim-interval", "24h", "--seal-span", "24h", "--seal-bytes", "1000000000"}
+}
+
+// besideRedis measures ours in turn with Redis: AOF everysec over few keys and over as many as a run has cells, and AOF
+// always, which syncs as often as it can.
+func (h *harness) besideRedis(ctx context.Context, l load) (err error) {
+	everysec, err := h.redis(ctx, "everysec")
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
+		return err
 	}
-	return h.record(s)
+	defer func() { err = errors.Join(err, everysec.stop()) }()
+	always, err := h.redis(ctx, "always")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, always.stop()) }()
+	s := &series{name: "P1 columnar, HTTP to SQL, archive on", unit: "events/s", goal: "2.0 M and 2 ×", floor: "1.2 M and 1.3 ×"}
+	s.peer = fmt.Sprintf("redis INCR pipelined, AOF everysec, %d keys", fewKeys)
+	wide := s.against(s.name+", against as many keys as cells", fmt.Sprintf("redis INCR pipelined, AOF everysec, %d keys", manyKeys))
+	synced := s.against(s.name+", against AOF always", "redis INCR pipelined, AOF always")
+	peer := func(r *redis, keys int, s *series) turn {
+		return turn{func(ctx context.Context, _ int) (float64, error) { return r.pipelined(ctx, h, keys) }, &s.peers}
+	}
+	err = h.takeTurns(ctx, s, turn{func(ctx context.Context, _ int) (float64, error) {
+		return h.throughput(ctx, s, setup{name: "p1"}, h.size(), l)
+	}, &s.ours}, peer(everysec, fewKeys, s), peer(everysec, manyKeys, wide), peer(always, fewKeys, synced))
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.record(s), h.record(wide.sharing(s)), h.record(synced.sharing(s)))
 }
 
 // direct runs a load inside the server's process.
@@ -301,8 +281,11 @@ func rowP1c(ctx context.Context, h *harness) error {
 	l := load{Mode: "counters", Span: h.opt.span, Conns: 8, Batch: 8000, Campaigns: 1, Affiliates: 1, Types: 1000}
 	s := &series{
 		name: "P1c counters only, 1,000 types a minute", unit: "increments/s", goal: "3 M", floor: "1.6 M",
-		peer: "postgresql 15, sorted upserts of batches of 1,000",
 	}
+	if err := db.chooseShape(ctx, h); err != nil {
+		return errors.Join(err, db.stop())
+	}
+	s.peer = "postgresql 15, " + db.shape.String()
 	err = h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) {
 		return h.throughput(ctx, s, setup{name: "p1c"}, size, l)
 	}, func(ctx context.Context, _ int) (float64, error) { return db.multiRow(ctx, h) })
@@ -341,13 +324,13 @@ func rowP1d(ctx context.Context, h *harness) error {
 	sql := &series{name: "P1d one event per HTTP request, against upserts", unit: "events/s", peer: "postgresql 15, pgbench, one upsert per transaction"}
 	err = h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) {
 		return h.throughput(ctx, s, setup{name: "p1d-single"}, h.size(), l)
-	}, func(ctx context.Context, _ int) (float64, error) {
-		v, err := db.singleRow(ctx, h)
+	}, func(ctx context.Context, round int) (float64, error) {
+		v, err := db.singleRow(ctx, h, round)
 		if err != nil {
 			return 0, err
 		}
 		sql.peers = append(sql.peers, v)
-		return rd.single(ctx, h)
+		return rd.single(ctx, h, round)
 	})
 	if err = errors.Join(err, rd.stop(), db.stop()); err != nil {
 		return err

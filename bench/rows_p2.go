@@ -75,6 +75,7 @@ func rowP2(ctx context.Context, h *harness) error {
 // p2Parts measures a hundredth of the billion with parts switched off.
 func (h *harness) p2Parts(ctx context.Context, l load) error {
 	l.Events = max(h.opt.billion/100, 500_000)
+	var parts []variant
 	for _, v := range []struct {
 		name  string
 		setup setup
@@ -84,22 +85,12 @@ func (h *harness) p2Parts(ctx context.Context, l load) error {
 		{"without dedupe", setup{name: "p2-part", noDedupe: true}},
 	} {
 		s := &series{name: "P2 " + number(float64(l.Events)) + " events, " + v.name, unit: "events/s"}
-		err := h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) {
+		parts = append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) {
 			return h.throughput(ctx, s, v.setup, h.size(), l)
-		}, nil)
-		if err == nil {
-			err = h.record(s)
-		}
-		if err != nil {
-			return err
-		}
+		}})
 	}
 	s := &series{name: "P2 " + number(float64(l.Events)) + " events, without HTTP", unit: "events/s"}
-	err := h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, server.Parts{}, l) }, nil)
-	if err != nil {
-		return err
-	}
-	return h.record(s)
+	return h.inTurn(ctx, append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, server.Parts{}, l) }}))
 }
 
 // verified is what the product's own check said, and what it cost.

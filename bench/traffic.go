@@ -43,7 +43,7 @@ func zipfBits(n int) int {
 	if n <= 4096 {
 		return 16
 	}
-	return 18
+	return 22 // the last of 100,000 has one event in 2.4 million
 }
 
 // zipfTable spreads n indices over a table by a Zipf distribution with exponent 1.1, so that a draw is one look-up.
