@@ -166,7 +166,39 @@ func (c *Config) check() error {
 	if c.CountryHeader != "" && len(c.Trusted) == 0 {
 		return errors.New("country-header needs trusted-proxy: nobody else's header is believed")
 	}
+	if err := c.checkSizes(); err != nil {
+		return err
+	}
 	return ops.CheckAdmin(c.Admin, c.AdminToken, c.AdminCert, c.AdminKey)
+}
+
+// checkSizes refuses what is less than nothing. Zero has become the default by now, or says that there is no limit.
+func (c *Config) checkSizes() error {
+	for _, size := range []struct {
+		flag  string
+		value float64
+	}{
+		{"journal-bytes", float64(c.JournalBytes)},
+		{"spool-bytes", float64(c.SpoolBytes)},
+		{"queue-events", float64(c.QueueEvents)},
+		{"ledger-memory", float64(c.LedgerMemory)},
+		{"window-ids", float64(c.WindowIDs)},
+		{"tag-life", float64(c.TagLife)},
+		{"max-wait", float64(c.MaxWait)},
+		{"image-interval", float64(c.ImageInterval)},
+		{"dirty-cells", float64(c.DirtyCells)},
+		{"seal-bytes", float64(c.SealBytes)},
+		{"seal-span", float64(c.SealSpan)},
+		{"scrub-rate", float64(c.ScrubRate)},
+		{"shutdown-within", float64(c.ShutdownWithin)},
+		{"key-rate", c.KeyRate},
+		{"ip-rate", c.IPRate},
+	} {
+		if !(size.value >= 0) { // also what is no number
+			return fmt.Errorf("%s: must be 0 or more", size.flag)
+		}
+	}
+	return nil
 }
 
 func (c *Config) trusted() ([]netip.Prefix, error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -288,6 +289,9 @@ func TestStartRefusesWhatWouldGoWrong(t *testing.T) {
 		"a wrong master key":        {func(c *server.Config) { c.MasterKey = "short" }, nil, "master key"},
 		"a missing geoip database":  {func(c *server.Config) { c.GeoIP = filepath.Join(old, "none.mmdb") }, nil, "geoip"},
 		"a tag that outlives dedup": {func(c *server.Config) { c.TagLife = 48 * time.Hour }, nil, "tag-life"},
+		"fewer rows than none":      {func(c *server.Config) { c.DirtyCells = -1 }, nil, "dirty-cells: must be 0 or more"},
+		"a negative wait":           {func(c *server.Config) { c.MaxWait = -time.Second }, nil, "max-wait: must be 0 or more"},
+		"a rate that is no number":  {func(c *server.Config) { c.KeyRate = math.NaN() }, nil, "key-rate: must be 0 or more"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := config(t, filepath.Join(t.TempDir(), "data"))
