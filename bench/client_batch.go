@@ -16,13 +16,16 @@ func (r *loadRun) head(path, contentType string) string {
 }
 
 // deliver posts a body until the server has taken it. Nothing of a 429 was taken; of a 503 perhaps, so only events that
-// carry their ids may be sent again.
-func (r *loadRun) deliver(ctx context.Context, c *conn, s *sent, head string, body []byte, events int, repeatable bool) error {
+// carry their ids may be sent again. Its latency counts from due, or without that from when it was last sent.
+func (r *loadRun) deliver(ctx context.Context, c *conn, s *sent, due time.Time, head string, body []byte, events int, repeatable bool) error {
 	for {
 		if err := c.within(answerWithin); err != nil {
 			return err
 		}
-		began := time.Now()
+		began := due
+		if due.IsZero() {
+			began = time.Now()
+		}
 		status, answer, err := c.post(head, body)
 		if err != nil {
 			return err
@@ -61,19 +64,37 @@ func (r *loadRun) deliver(ctx context.Context, c *conn, s *sent, head string, bo
 	}
 }
 
-// batches drives one connection with batches that make builds; it returns the events of the batch, 0 at the end.
-func (r *loadRun) batches(ctx context.Context, t *traffic, head string, build func() ([]byte, int)) (*sent, error) {
-	c, err := dial(ctx, r.Addr)
+// connection is the worker's: an open loop has made it already.
+func (r *loadRun) connection(ctx context.Context, worker int) (*conn, error) {
+	if r.Rate > 0 {
+		return r.conns[worker], nil
+	}
+	return dial(ctx, r.Addr)
+}
+
+// batches drives one connection with batches that build makes; it returns the events of the batch, 0 at the end. With a
+// rate, which is of events, it is an open loop.
+func (r *loadRun) batches(ctx context.Context, worker int, t *traffic, head string, build func() ([]byte, int)) (*sent, error) {
+	c, err := r.connection(ctx, worker)
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
+	p := r.pace(worker)
 	for t.sent.Wrong == "" {
+		due, ok, err := p.wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
 		body, n := build()
 		if n == 0 {
 			break
 		}
-		if err := r.deliver(ctx, c, t.sent, head, body, n, t.ids); err != nil {
+		p.made += n
+		if err := r.deliver(ctx, c, t.sent, due, head, body, n, t.ids); err != nil {
 			if !r.Cut {
 				return nil, err
 			}
@@ -87,11 +108,11 @@ func (r *loadRun) batches(ctx context.Context, t *traffic, head string, build fu
 	return t.finish(), nil
 }
 
-func driveColumnar(ctx context.Context, r *loadRun, _ int) (*sent, error) {
+func driveColumnar(ctx context.Context, r *loadRun, worker int) (*sent, error) {
 	t := newTraffic(r.names, r.zipf, r.Pairs, r.Duplicates, r.IDs)
 	b := t.rows()
 	var body []byte
-	return r.batches(ctx, t, r.head("/v1/events?answers=errors", client.ContentType), func() ([]byte, int) {
+	return r.batches(ctx, worker, t, r.head("/v1/events?answers=errors", client.ContentType), func() ([]byte, int) {
 		b.Reset()
 		want := r.take(r.Batch)
 		for b.Len() < want && (b.Len()%64 != 0 || b.Size() < maxColumnarBody) {
@@ -108,12 +129,12 @@ func driveColumnar(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 }
 
 // driveCounters sends nothing but types: 1,000 counters, each event one increment.
-func driveCounters(ctx context.Context, r *loadRun, _ int) (*sent, error) {
+func driveCounters(ctx context.Context, r *loadRun, worker int) (*sent, error) {
 	t := newTraffic(r.names, zipfTable(max(1, len(r.names.types))), 1, 0, false)
 	counts := make([]int64, len(r.names.types))
 	b := client.NewRows(client.Column{Field: client.FieldType, Words: r.names.types})
 	var body []byte
-	s, err := r.batches(ctx, t, r.head("/v1/events?answers=errors", client.ContentType), func() ([]byte, int) {
+	s, err := r.batches(ctx, worker, t, r.head("/v1/events?answers=errors", client.ContentType), func() ([]byte, int) {
 		b.Reset()
 		want := r.take(r.Batch)
 		for b.Len() < want && (b.Len()%64 != 0 || b.Size() < maxColumnarBody) {
@@ -140,10 +161,10 @@ func driveCounters(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 	return s, err
 }
 
-func driveNDJSON(ctx context.Context, r *loadRun, _ int) (*sent, error) {
+func driveNDJSON(ctx context.Context, r *loadRun, worker int) (*sent, error) {
 	t := newTraffic(r.names, r.zipf, r.Pairs, r.Duplicates, true)
 	var body []byte
-	return r.batches(ctx, t, r.head("/v1/events?answers=errors", "application/x-ndjson"), func() ([]byte, int) {
+	return r.batches(ctx, worker, t, r.head("/v1/events?answers=errors", "application/x-ndjson"), func() ([]byte, int) {
 		body = body[:0]
 		n := r.take(r.Batch)
 		for range n {
@@ -155,10 +176,10 @@ func driveNDJSON(ctx context.Context, r *loadRun, _ int) (*sent, error) {
 }
 
 // driveSingle sends one event per request.
-func driveSingle(ctx context.Context, r *loadRun, _ int) (*sent, error) {
+func driveSingle(ctx context.Context, r *loadRun, worker int) (*sent, error) {
 	t := newTraffic(r.names, r.zipf, r.Pairs, r.Duplicates, true)
 	var body []byte
-	return r.batches(ctx, t, r.head("/v1/events?answers=errors", "application/json"), func() ([]byte, int) {
+	return r.batches(ctx, worker, t, r.head("/v1/events?answers=errors", "application/json"), func() ([]byte, int) {
 		n := r.take(1)
 		if n == 1 {
 			p := t.next()

@@ -6,16 +6,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	_ "github.com/duckdb/duckdb-go/v2" // P7 fills a month of rollups into the ledger before the server opens it
 )
 
-// rowP5 reads live counters over HTTP, beside a load, and the same counters from memcached, beside the same load on us.
+// rowP5 reads live counters over HTTP, beside a load, and the same counters from memcached, beside the same load on us: 20,000
+// events a second, whichever is read.
 func rowP5(ctx context.Context, h *harness) error {
 	s := &series{
 		name: "P5 live counters, 100 keys per request", unit: "keys/s", peer: "memcached get of 100 keys", goal: "1.0 ×", floor: "0.5 ×",
@@ -39,25 +42,31 @@ func rowP5(ctx context.Context, h *harness) error {
 			return err
 		}
 		all := []*sent{x}
+		rates := map[string][]float64{}
 		read := func(ctx context.Context, mode, addr string, s *series) (float64, error) {
-			beside := h.mix("columnar")
-			beside.Addr, beside.Key, beside.Conns, beside.Batch = srv.doors, srv.key, 1, 500
-			done := make(chan error, 1)
-			go func() {
-				x, err := h.drive(ctx, beside)
-				all = append(all, x)
-				done <- err
-			}()
-			r, err := h.drive(ctx, load{Mode: mode, Addr: addr, Span: h.opt.span, Conns: 8, Expect: path, Campaigns: 1, Affiliates: 1})
-			if err = errors.Join(err, <-done); err != nil {
+			beside := h.steady(ctx, h.beside(srv, h.opt.span+2*besideLead))
+			err := pause(ctx, besideLead)
+			var r *sent
+			if err == nil {
+				r, err = h.drive(ctx, load{Mode: mode, Addr: addr, Span: h.opt.span, Conns: 8, Expect: path, Campaigns: 1, Affiliates: 1})
+			}
+			x, rate, loadErr := beside.wait()
+			if err = errors.Join(err, loadErr); err == nil {
+				err = beside.covers(r)
+			}
+			if err != nil {
 				return 0, err
 			}
+			all, rates[mode] = append(all, x), append(rates[mode], rate)
 			s.put(mode+"_p99_ms", r.Latency.P99)
+			s.put(mode+"_load_p99_ms", x.Latency.P99)
 			return float64(r.Requests*keysPerRead) / r.seconds(), nil
 		}
 		err = h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) {
 			return read(ctx, "read", srv.adm, s)
 		}, func(ctx context.Context, _ int) (float64, error) { return read(ctx, "memget", addr, s) })
+		s.put("load_rate", math.Round(median(rates["read"])))
+		s.put("peer_load_rate", math.Round(median(rates["memget"])))
 		if err == nil && h.opt.profile {
 			done := make(chan error, 1)
 			go func() { done <- srv.profiled(ctx, "P5", h.opt.span) }()
@@ -167,10 +176,7 @@ WHERE p.tenant = t.id ORDER BY b`,
 func (h *harness) reports(ctx context.Context, srv *subject) error {
 	today := time.Now().UTC().Truncate(24 * time.Hour)
 	day := func(back int) string { return today.AddDate(0, 0, -back).Format("2006-01-02") }
-	n := 30
-	if h.opt.quick {
-		n = 6
-	}
+	var all []*sent
 	for _, kind := range []struct{ by, zone string }{{"campaign,day", "UTC"}, {"affiliate,campaign", "UTC"}, {"campaign,day", "Europe/Berlin"}} {
 		zone, err := time.LoadLocation(kind.zone)
 		if err != nil {
@@ -191,20 +197,35 @@ func (h *harness) reports(ctx context.Context, srv *subject) error {
 			to := minTime(today, time.Date(y, m, d-i%2, 0, 0, 0, 0, zone))
 			return "/v1/report?" + q.Encode(), int64(to.Sub(from).Minutes()) * monthCampaigns * monthPairs
 		}
-		var p50 []float64
+		var p50, answers, rates []float64
+		fewest := math.MaxInt
 		for range h.opt.rounds {
 			if err := h.idle(ctx); err != nil {
 				return err
 			}
-			took, err := h.underLoad(ctx, srv, func() ([]float64, error) { return h.ask(ctx, srv, path, n) })
+			s.far()
+			took, x, rate, err := h.underLoad(ctx, srv, path)
 			if err != nil {
 				return err
 			}
-			s.ours = append(s.ours, quantile(took, 0.95))
-			p50 = append(p50, median(took))
+			s.far()
+			all, rates, answers = append(all, x), append(rates, rate), append(answers, x.Latency.P99)
+			s.ours, p50, fewest = append(s.ours, quantile(took, 0.95)), append(p50, median(took)), min(fewest, len(took))
+		}
+		if h.opt.profile {
+			x, err := h.profileReports(ctx, srv, "P7 "+strings.ReplaceAll(kind.by+" "+kind.zone, "/", "-"), path)
+			if err != nil {
+				return err
+			}
+			all = append(all, x)
 		}
 		s.put("p50_ms", median(p50))
-		s.put("reports_per_run", n)
+		s.put("reports_per_run", fewest)
+		s.put("load_rate", math.Round(median(rates)))
+		s.put("load_p99_ms", median(answers))
+		if _, err := srv.settleAndCheck(ctx, all...); err != nil {
+			return err
+		}
 		if err := h.record(s); err != nil {
 			return err
 		}
@@ -226,17 +247,26 @@ func minTime(a, b time.Time) time.Time {
 	return b
 }
 
-// ask makes n reports and returns how long each took, in milliseconds.
-func (h *harness) ask(ctx context.Context, srv *subject, path func(int) (string, int64), n int) ([]float64, error) {
-	var took []float64
-	for i := range n {
+// asked is one report, checked.
+type asked struct{ began, ended time.Time }
+
+// ask makes one report after the other until the load is over.
+func (h *harness) ask(ctx context.Context, srv *subject, path func(int) (string, int64), over <-chan struct{}) ([]asked, error) {
+	var all []asked
+	for i := 0; ; i++ {
+		select {
+		case <-over:
+			return all, nil
+		default:
+		}
 		question, want := path(i)
-		began := time.Now()
+		a := asked{began: time.Now()}
 		text, err := srv.get(ctx, question)
-		took = append(took, float64(time.Since(began).Microseconds())/1000)
+		a.ended = time.Now()
 		if err != nil {
 			return nil, err
 		}
+		all = append(all, a)
 		var r struct {
 			Totals struct {
 				Impressions json.Number `json:"impressions"`
@@ -249,23 +279,44 @@ func (h *harness) ask(ctx context.Context, srv *subject, path func(int) (string,
 			return nil, fmt.Errorf("report: %s impressions, %d were written", r.Totals.Impressions, want)
 		}
 	}
-	return took, nil
 }
 
-// underLoad runs f while 20,000 events a second come in.
-func (h *harness) underLoad(ctx context.Context, srv *subject, f func() ([]float64, error)) ([]float64, error) {
-	loaded, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() {
-		_, err := output(loaded, h.binary, "load", "--server", "http://"+srv.doors, "--key", srv.key, "--door", "events", "--rate", "20000",
-			"--batch", "200", "--duration", "10m", "--connections", "4", "--json", "--forgeries", "0")
-		if loaded.Err() != nil {
-			err = nil
+// underLoad makes reports while 20,000 events a second come in, and returns how many milliseconds each took that began
+// and ended under that load; what was sent, and its rate.
+func (h *harness) underLoad(ctx context.Context, srv *subject, path func(int) (string, int64)) ([]float64, *sent, float64, error) {
+	l := h.beside(srv, h.opt.span)
+	l.Campaigns = monthCampaigns
+	s := h.steady(ctx, l)
+	all, err := h.ask(ctx, srv, path, s.over)
+	x, rate, loadErr := s.wait()
+	if err = errors.Join(err, loadErr); err != nil {
+		return nil, nil, 0, err
+	}
+	var took []float64
+	for _, a := range all {
+		if a.began.UnixNano() >= x.Began && a.ended.UnixNano() <= x.Ended {
+			took = append(took, float64(a.ended.Sub(a.began).Microseconds())/1000)
 		}
-		done <- err
-	}()
-	took, err := f()
-	cancel()
-	return took, errors.Join(err, <-done)
+	}
+	if len(took) == 0 {
+		return nil, nil, 0, fmt.Errorf("none of %d reports began and ended under the load of %s", len(all), l.Span)
+	}
+	return took, x, rate, nil
+}
+
+// profileReports is a run that is not measured, and returns what was sent in it.
+func (h *harness) profileReports(ctx context.Context, srv *subject, name string, path func(int) (string, int64)) (*sent, error) {
+	done := make(chan error, 1)
+	go func() { done <- srv.profiled(ctx, name, h.opt.span-time.Second) }()
+	_, x, _, err := h.underLoad(ctx, srv, path)
+	return x, errors.Join(err, <-done)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -149,35 +150,91 @@ func save(path string, r io.Reader) error {
 }
 
 // reading runs readers beside a load, as people who look at a dashboard and a program that polls do: a report and a
-// hundred counters, every second. The returned function ends them and says what went wrong.
+// hundred counters, every second; no counter may go back. The returned function ends them and says what went wrong.
 func (s *subject) reading(ctx context.Context) func() (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	reads := 0
+	question, err := s.hundred(ctx)
 	go func() {
+		var seen [keysPerRead]int64
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
-		for {
+		for err == nil {
 			select {
 			case <-ctx.Done():
 				done <- nil
 				return
 			case <-tick.C:
 			}
-			_, err := s.get(ctx, "/v1/report?by=campaign,type&from=today&limit=100")
-			if err == nil {
-				_, err = s.post(ctx, "/v1/counters", []byte(`{"keys":[{"type":"impression"},{"type":"click"},{"campaign":"c1"}]}`))
+			if _, err = s.get(ctx, "/v1/report?by=campaign,type&from=today&limit=100"); err == nil {
+				err = s.counters(ctx, question, &seen)
 			}
-			if err != nil && ctx.Err() == nil {
-				done <- err
-				return
+			if ctx.Err() != nil {
+				err = nil
+			} else if err == nil {
+				reads++
 			}
-			reads++
 		}
+		done <- err
 	}()
 	return func() (int, error) {
 		cancel()
 		err := <-done
 		return reads, err
 	}
+}
+
+// hundred is a question for as many counters: types where the catalog has its own, else kinds of events of campaigns.
+func (s *subject) hundred(ctx context.Context) ([]byte, error) {
+	rows, err := s.sql(ctx, fmt.Sprintf(`SELECT * FROM (SELECT '', key, id FROM event_kinds WHERE id > 3
+UNION ALL SELECT key, '', id FROM campaigns WHERE NOT EXISTS (FROM event_kinds WHERE id > 3)) ORDER BY 3 LIMIT %d`, keysPerRead))
+	if err != nil {
+		return nil, fmt.Errorf("readers: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil, errors.New("readers: the catalog is empty")
+	}
+	type key struct {
+		Type     string `json:"type"`
+		Campaign string `json:"campaign,omitempty"`
+	}
+	q := struct {
+		Keys []key `json:"keys"`
+	}{}
+	for i := range keysPerRead {
+		r := rows[i%len(rows)]
+		k := key{Type: fmt.Sprint(r[1]), Campaign: fmt.Sprint(r[0])}
+		if k.Type == "" {
+			k.Type = kindName(i / len(rows) % 3)
+		}
+		q.Keys = append(q.Keys, k)
+	}
+	return json.Marshal(q)
+}
+
+// counters asks once, and compares with the last answer.
+func (s *subject) counters(ctx context.Context, question []byte, seen *[keysPerRead]int64) error {
+	text, err := s.post(ctx, "/v1/counters", question)
+	if err != nil {
+		return err
+	}
+	var a struct {
+		Values []struct {
+			Events int64 `json:"events"`
+		} `json:"values"`
+	}
+	if err := json.Unmarshal(text, &a); err != nil {
+		return fmt.Errorf("readers: %w", err)
+	}
+	if len(a.Values) != len(seen) {
+		return fmt.Errorf("readers: %d values of %d: %.200q", len(a.Values), len(seen), text)
+	}
+	for i, v := range a.Values {
+		if v.Events < seen[i] {
+			return fmt.Errorf("readers: counter %d went from %d back to %d", i, seen[i], v.Events)
+		}
+		seen[i] = v.Events
+	}
+	return nil
 }
