@@ -18,7 +18,11 @@ func (h *harness) memcached(ctx context.Context, e *expected) (*process, string,
 	if err != nil {
 		return nil, "", err
 	}
-	port := strconv.Itoa(h.opt.ports + 5)
+	free, err := h.port(ctx, 5)
+	if err != nil {
+		return nil, "", err
+	}
+	port := strconv.Itoa(free)
 	argv := []string{binary, "-l", "127.0.0.1", "-p", port, "-U", "0", "-t", "2", "-m", "256", "-c", "1024", "-u", "nobody"}
 	h.say("memcached: %s", strings.Join(argv[1:], " "))
 	p, err := launch("memcached", filepath.Join(dir, "log"), argv)

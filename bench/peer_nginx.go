@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 )
 
 const nginxConf = `daemon off;
@@ -25,15 +26,16 @@ http {
     uwsgi_temp_path %[1]s/uwsgi;
     scgi_temp_path %[1]s/scgi;
     server {
-        listen 127.0.0.1:%[2]d;
+        listen 127.0.0.1:%[2]d%[3]s;
         location = /i { empty_gif; }
     }
 }
 `
 
 // nginx serves the same image from memory and writes a log that is buffered: it can lose a second, and knows neither
-// tokens nor duplicates.
-func (h *harness) nginx(ctx context.Context) (*process, string, error) {
+// tokens nor duplicates. By default its workers take connections from one queue, and one may get many more than the other;
+// with reuseport each has a queue of its own, and the kernel deals connections out.
+func (h *harness) nginx(ctx context.Context, reuseport bool) (*process, string, error) {
 	binary, err := need("nginx", "nginx")
 	if err != nil {
 		return nil, "", err
@@ -42,13 +44,21 @@ func (h *harness) nginx(ctx context.Context) (*process, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	port := h.opt.ports + 3
-	conf := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, dir, port), 0o600); err != nil {
+	n, how := 3, ""
+	if reuseport {
+		n, how = 4, " reuseport"
+	}
+	port, err := h.port(ctx, n)
+	if err != nil {
 		return nil, "", err
 	}
-	h.say("nginx: worker_processes 2; empty_gif; access_log buffer=64k flush=1s; keepalive")
-	p, err := launch("nginx", filepath.Join(dir, "log"), []string{binary, "-p", dir, "-c", conf})
+	conf := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf(nginxConf, dir, port, how)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		return nil, "", err
+	}
+	h.say("nginx -c nginx.conf%s:\n%s", how, text)
+	p, err := launch("nginx"+how, filepath.Join(dir, "log"), []string{binary, "-p", dir, "-c", conf})
 	if err != nil {
 		return nil, "", err
 	}
@@ -56,11 +66,12 @@ func (h *harness) nginx(ctx context.Context) (*process, string, error) {
 	return p, addr, p.listening(ctx, addr)
 }
 
-// wrkScript cycles through tokens of a file, one file per thread, so that ours and nginx get the same requests.
-const wrkScript = `local threads = 0
+// wrkScript cycles through tokens of a file, one file per thread, so that ours and nginx get the same requests. It says
+// when a token was used again.
+const wrkScript = `local threads = {}
 function setup(thread)
-  thread:set("id", threads)
-  threads = threads + 1
+  thread:set("id", #threads)
+  threads[#threads + 1] = thread
 end
 function init(args)
   local f = assert(io.open(args[1] .. "." .. id, "rb"))
@@ -70,10 +81,15 @@ function init(args)
   tail = " HTTP/1.1\r\nHost: bench\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0\r\n\r\n"
 end
 function request()
+  if at > last then at, again = 1, true end
   local r = "GET /i?tk=" .. tokens:sub(at, at + 71) .. tail
   at = at + 73
-  if at > last then at = 1 end
   return r
+end
+function done()
+  for _, thread in ipairs(threads) do
+    if thread:get("again") then print("tokens used again") end
+  end
 end
 `
 
@@ -96,6 +112,8 @@ type wrkResult struct {
 	rate     float64
 	p99      string
 	slowest  string
+	again    bool   // it had to use tokens again
+	argv     string // without the directory
 }
 
 var wrkLines = map[string]*regexp.Regexp{ //nolint:gochecknoglobals // constants that Go cannot spell
@@ -125,16 +143,22 @@ func (h *harness) wrkWaiting(ctx context.Context, addr, tokens string, conns int
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	out, err := output(ctx, binary, "-t", strconv.Itoa(wrkThreads), "-c", strconv.Itoa(conns), "-d",
-		strconv.Itoa(max(1, int(h.opt.span.Seconds())))+"s", "--timeout", "10s", "--latency", "-s", script, "http://"+addr+"/i", "--", tokens,
-		strconv.FormatFloat(wait, 'f', 3, 64))
+	argv := []string{
+		binary, "-t", strconv.Itoa(wrkThreads), "-c", strconv.Itoa(conns), "-d",
+		strconv.Itoa(max(1, int(h.opt.span.Seconds()))) + "s", "--timeout", "10s", "--latency", "-s", script, "http://" + addr + "/i", "--", tokens,
+		strconv.FormatFloat(wait, 'f', 3, 64),
+	}
+	out, err := output(ctx, argv...)
 	if err != nil {
 		return nil, err
 	}
 	if bad := wrkLines["bad"].FindString(out); bad != "" {
 		return nil, errors.New("wrk: " + bad)
 	}
-	r := &wrkResult{}
+	r := &wrkResult{
+		again: strings.Contains(out, "tokens used again"),
+		argv:  strings.ReplaceAll(strings.Join(argv[1:], " "), h.work+"/", ""),
+	}
 	for name, into := range map[string]func(string) error{
 		"requests": func(s string) (err error) { r.requests, err = strconv.ParseInt(s, 10, 64); return err },
 		"rate":     func(s string) (err error) { r.rate, err = strconv.ParseFloat(s, 64); return err },

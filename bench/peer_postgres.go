@@ -25,6 +25,14 @@ type database struct {
 	*process
 	port   string
 	socket string
+	shape  upsertShape
+}
+
+// upsertShape is how the client of multiRow writes: the best of a few that are tried.
+type upsertShape struct{ batch, conns int }
+
+func (s upsertShape) String() string {
+	return fmt.Sprintf("sorted upserts of batches of %s by %d clients", strings.TrimSuffix(number(float64(s.batch)), ".0"), s.conns)
 }
 
 const counterTable = `CREATE TABLE counters (time_bucket timestamptz NOT NULL, event_type int NOT NULL, count bigint NOT NULL,
@@ -65,7 +73,11 @@ func (h *harness) postgres(ctx context.Context) (*database, error) {
 	if _, err := output(ctx, append(as, initdb, "-D", data, "-A", "trust", "-U", "bench", "-E", "UTF8", "--locale", "C")...); err != nil {
 		return nil, err
 	}
-	d := &database{port: strconv.Itoa(h.opt.ports + 7), socket: dir}
+	port, err := h.port(ctx, 7)
+	if err != nil {
+		return nil, err
+	}
+	d := &database{port: strconv.Itoa(port), socket: dir}
 	argv := append(as, binary, "-D", data, "-p", d.port, "-k", dir, "-h", "127.0.0.1")
 	for _, s := range settingsOfPostgres() {
 		argv = append(argv, "-c", s)
@@ -129,10 +141,39 @@ func (d *database) total(ctx context.Context, want int64) error {
 	return err
 }
 
-// multiRow measures batches of increments: a client adds a thousand up and writes them as one sorted statement.
+// chooseShape tries batches with 4 clients, and then the best one with 8.
+func (d *database) chooseShape(ctx context.Context, h *harness) error {
+	if err := h.idle(ctx); err != nil {
+		return err
+	}
+	var best float64
+	var tried []string
+	for _, s := range []upsertShape{{1000, 4}, {8000, 4}, {32_000, 4}, {0, 8}} {
+		if s.batch == 0 {
+			s.batch = d.shape.batch
+		}
+		v, err := d.upserts(ctx, h, s, h.opt.span*3/10)
+		if err != nil {
+			return err
+		}
+		tried = append(tried, fmt.Sprintf("%d by %d: %s/s", s.batch, s.conns, number(v)))
+		if v > best {
+			best, d.shape = v, s
+		}
+	}
+	h.say("  postgresql: batches and clients tried: %s; measured is %s", strings.Join(tried, ", "), d.shape)
+	return nil
+}
+
+// multiRow measures batches of increments in the best shape.
 func (d *database) multiRow(ctx context.Context, h *harness) (float64, error) {
+	return d.upserts(ctx, h, d.shape, h.opt.span)
+}
+
+// upserts measures batches of increments: a client adds them up and writes them as one sorted statement.
+func (d *database) upserts(ctx context.Context, h *harness, shape upsertShape, span time.Duration) (float64, error) {
 	s, err := h.drive(ctx, load{
-		Mode: "upsert", Addr: "127.0.0.1:" + d.port, Span: h.opt.span, Conns: 4, Batch: 1000, Types: 1000, Campaigns: 1, Affiliates: 1,
+		Mode: "upsert", Addr: "127.0.0.1:" + d.port, Span: span, Conns: shape.conns, Batch: shape.batch, Types: 1000, Campaigns: 1, Affiliates: 1,
 	})
 	if err != nil {
 		return 0, err
@@ -149,7 +190,7 @@ var (
 )
 
 // singleRow measures one upsert per event with pgbench on 64 connections.
-func (d *database) singleRow(ctx context.Context, h *harness) (float64, error) {
+func (d *database) singleRow(ctx context.Context, h *harness, round int) (float64, error) {
 	program, err := need("pgbench", "postgresql-15")
 	if err != nil {
 		return 0, err
@@ -161,8 +202,14 @@ ON CONFLICT (time_bucket, event_type) DO UPDATE SET count = counters.count + 1;
 `), 0o600); err != nil {
 		return 0, err
 	}
-	out, err := output(ctx, program, "-h", "127.0.0.1", "-p", d.port, "-U", "bench", "-n", "-M", "prepared", "-c", "64", "-j", "2",
-		"-T", strconv.Itoa(max(1, int(h.opt.span.Seconds()))), "-f", script, "bench")
+	argv := []string{
+		program, "-h", "127.0.0.1", "-p", d.port, "-U", "bench", "-n", "-M", "prepared", "-c", "64", "-j", "2",
+		"-T", strconv.Itoa(max(1, int(h.opt.span.Seconds()))), "-f", script, "bench",
+	}
+	if round == 0 {
+		h.say("  pgbench %s", strings.ReplaceAll(strings.Join(argv[1:], " "), h.work+"/", ""))
+	}
+	out, err := output(ctx, argv...)
 	if err != nil {
 		return 0, err
 	}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // redis counts with pipelined INCR, the public generator redis-benchmark sending. It knows no event: no id, no duplicate,
@@ -18,6 +20,8 @@ type redis struct {
 	bench string
 	cli   string
 	fsync string
+	rate  float64     // of the last run
+	depth map[int]int // the best pipeline, by the number of keys
 }
 
 const (
@@ -25,11 +29,15 @@ const (
 	manyKeys = 100_000
 )
 
-// redisDepths are the pipelines that are tried; the best counts.
+// redisDepths are the pipelines that are tried; what is measured is the best.
 func redisDepths() []int { return []int{16, 32, 64, 128, 256} }
 
 func (h *harness) redis(ctx context.Context, fsync string) (*redis, error) {
-	r := &redis{port: strconv.Itoa(h.opt.ports + 1), fsync: fsync}
+	port, err := h.port(ctx, 1) // or another one: two may run at once
+	if err != nil {
+		return nil, err
+	}
+	r := &redis{port: strconv.Itoa(port), fsync: fsync, depth: map[int]int{}}
 	binary, err := need("redis-server", "redis-server")
 	if err == nil {
 		r.bench, err = need("redis-benchmark", "redis-tools")
@@ -80,14 +88,24 @@ func (r *redis) sum(ctx context.Context) (int64, error) {
 	return sum, nil
 }
 
+// pipeline is how the generator asks.
+type pipeline struct{ conns, depth, keys int }
+
+// argv is the generator and its arguments.
+func (r *redis) argv(n int64, p pipeline) []string {
+	return []string{
+		r.bench, "-p", r.port, "-q", "-n", strconv.FormatInt(n, 10), "-c", strconv.Itoa(p.conns), "-P", strconv.Itoa(p.depth),
+		"-r", strconv.Itoa(p.keys), "INCR", "hits:__rand_int__",
+	}
+}
+
 // incr sends n pipelined INCRs and returns how many were answered in a second, after it has checked their sum.
-func (r *redis) incr(ctx context.Context, n int64, conns, depth, keys int) (float64, error) {
+func (r *redis) incr(ctx context.Context, n int64, p pipeline) (float64, error) {
 	before, err := r.sum(ctx)
 	if err != nil {
 		return 0, err
 	}
-	out, err := output(ctx, r.bench, "-p", r.port, "-q", "-n", strconv.FormatInt(n, 10), "-c", strconv.Itoa(conns),
-		"-P", strconv.Itoa(depth), "-r", strconv.Itoa(keys), "INCR", "hits:__rand_int__")
+	out, err := output(ctx, r.argv(n, p)...)
 	if err != nil {
 		return 0, err
 	}
@@ -99,52 +117,80 @@ func (r *redis) incr(ctx context.Context, n int64, conns, depth, keys int) (floa
 	if err != nil {
 		return 0, fmt.Errorf("redis-benchmark: %w", err)
 	}
+	if v <= 0 {
+		return 0, fmt.Errorf("redis-benchmark: %.300q", out)
+	}
 	after, err := r.sum(ctx)
 	if err != nil {
 		return 0, err
 	}
 	// The generator sends whole pipelines: a little more than it was told.
-	if sum := after - before; sum < n || sum > n+int64(conns*depth) {
+	if sum := after - before; sum < n || sum > n+int64(p.conns*p.depth) {
 		return 0, fmt.Errorf("redis: %d INCRs make a sum of %d", n, sum)
 	}
 	return v, nil
 }
 
-// best tries every depth.
-func (r *redis) best(ctx context.Context, h *harness, keys int) (float64, error) {
+// lasting measures a run that takes that long at least: the generator can only be told a number, which is guessed from the
+// last run, and the run is repeated with more when that was too few.
+func (r *redis) lasting(ctx context.Context, least time.Duration, p pipeline) (v float64, n int64, err error) {
+	n = int64(20_000)
+	for {
+		n = max(n, int64(1.15*r.rate*least.Seconds()))
+		if v, err = r.incr(ctx, n, p); err != nil {
+			return 0, 0, err
+		}
+		r.rate = v
+		if float64(n)/v >= least.Seconds() {
+			return v, n, nil
+		}
+	}
+}
+
+// run is how long a published run takes at least: two seconds.
+func (r *redis) run(h *harness) time.Duration { return h.opt.span * 2 / 5 }
+
+// pipelined measures the best depth, which a short search finds before the first run.
+func (r *redis) pipelined(ctx context.Context, h *harness, keys int) (float64, error) {
 	if err := r.fill(ctx, keys); err != nil {
 		return 0, err
 	}
-	n := int64(200_000)
-	if !h.opt.quick {
-		n = int64(h.opt.span.Seconds() * 250_000) // a third of a run or more at each depth
-	}
-	if r.fsync == "always" {
-		n /= 4
-	}
-	var best float64
-	at := 0
-	for _, depth := range redisDepths() {
-		v, err := r.incr(ctx, n, 50, depth, keys)
-		if err != nil {
-			return 0, err
+	p := pipeline{conns: 50, keys: keys, depth: r.depth[keys]}
+	fresh := p.depth == 0
+	if fresh {
+		var best float64
+		for _, depth := range slices.Repeat(redisDepths(), 2) { // one that was disturbed gets a second chance
+			v, _, err := r.lasting(ctx, r.run(h)/4, pipeline{conns: p.conns, depth: depth, keys: keys})
+			if err != nil {
+				return 0, err
+			}
+			if v > best {
+				best, p.depth = v, depth
+			}
 		}
-		if v > best {
-			best, at = v, depth
-		}
+		r.rate, r.depth[keys] = best, p.depth
+		h.say("  redis, AOF %s, %d keys: best of depths %v is %d", r.fsync, keys, redisDepths(), p.depth)
 	}
-	h.say("  redis, AOF %s, %d keys: best of depths %v is %d: %s INCR/s", r.fsync, keys, redisDepths(), at, number(best))
-	return best, nil
+	return r.measure(ctx, h, p, fresh)
 }
 
 // single sends one INCR per request.
-func (r *redis) single(ctx context.Context, h *harness) (float64, error) {
-	n := int64(20_000)
-	if !h.opt.quick {
-		n = int64(h.opt.span.Seconds() * 40_000)
-	}
+func (r *redis) single(ctx context.Context, h *harness, round int) (float64, error) {
 	if err := r.fill(ctx, fewKeys); err != nil {
 		return 0, err
 	}
-	return r.incr(ctx, n, 64, 1, fewKeys)
+	return r.measure(ctx, h, pipeline{conns: 64, depth: 1, keys: fewKeys}, round == 0)
+}
+
+// measure is a run that is published. It says how it was made.
+func (r *redis) measure(ctx context.Context, h *harness, p pipeline, tell bool) (float64, error) {
+	v, n, err := r.lasting(ctx, r.run(h), p)
+	if err != nil {
+		return 0, err
+	}
+	if tell {
+		h.say("  redis-benchmark %s", strings.Join(r.argv(n, p)[1:], " "))
+	}
+	h.say("  redis, AOF %s, %d keys: depth %d, %.2f s: %s INCR/s", r.fsync, p.keys, p.depth, float64(n)/v, number(v))
+	return v, nil
 }

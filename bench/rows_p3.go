@@ -52,18 +52,43 @@ func (h *harness) dropTokens(tokens string) error {
 	return err
 }
 
-// pixelsPerSecond is an upper estimate of what wrk can ask for, so that no token is used twice.
+// pixelsPerSecond is how many tokens wrk gets for every second of a run at least; where P3 was faster, there are more. No
+// token may be used twice.
 const pixelsPerSecond = 350_000
 
-// pixels measures pixels with wrk. Each answer must be counted once; a request that was cut off at the end may be.
-func (h *harness) wrkPixels(ctx context.Context, s *series, st setup, conns int) (float64, error) {
+// enoughTokens is how many tokens wrk needs for a run of such a length, as far as is known.
+func (h *harness) enoughTokens(span time.Duration, perSecond float64) int64 {
+	return int64(span.Seconds()*max(pixelsPerSecond, 1.5*h.pixels, perSecond)) + 10_000
+}
+
+// errTokens says that a generator was faster than there were tokens for.
+var errTokens = errors.New("wrk has used every token: more tokens needed: raise pixelsPerSecond")
+
+// wrkPixels measures pixels with wrk. A machine that is faster than there were tokens for gets more of them.
+func (h *harness) wrkPixels(ctx context.Context, s *series, st setup, conns int) (rate float64, err error) {
+	for range 4 {
+		had, _ := s.detail["tokens_per_second"].(float64)
+		if rate, err = h.wrkFresh(ctx, s, st, conns, h.enoughTokens(h.opt.span, had)); !errors.Is(err, errTokens) {
+			return rate, err
+		}
+		s.put("tokens_per_second", 2*max(pixelsPerSecond, 1.5*h.pixels, had))
+		h.say("  wrk has used every token; once more, with twice as many")
+	}
+	return rate, err
+}
+
+// wrkFresh measures one run with so many tokens. Each answer must be counted once; a request that was cut off at the end
+// may be.
+func (h *harness) wrkFresh(ctx context.Context, s *series, st setup, conns int, count int64) (float64, error) {
 	var rate float64
-	count := int64(h.opt.span.Seconds()*pixelsPerSecond) + 10_000
 	err := h.withTokens(ctx, st, count, wrkThreads, func(srv *subject, tokens string) error {
 		before := srv.cpu()
 		x, err := h.wrk(ctx, srv.doors, tokens, conns)
 		if err != nil {
 			return err
+		}
+		if x.again {
+			return errTokens
 		}
 		used := srv.cpu() - before
 		if _, err := srv.settled(ctx, time.Minute); err != nil {
@@ -82,6 +107,10 @@ func (h *harness) wrkPixels(ctx context.Context, s *series, st setup, conns int)
 		}
 		h.say("  exact: %s answers, %s counted, %d cut off at the end", number(float64(x.requests)), number(float64(valid)), valid-x.requests)
 		rate = x.rate
+		if s.detail["wrk"] == nil {
+			h.say("  wrk %s", x.argv)
+			s.put("wrk", x.argv)
+		}
 		s.put("p99", x.p99)
 		s.put("server_ns_per_event", int64(float64(used.Nanoseconds())/float64(x.requests)))
 		return nil
@@ -90,38 +119,14 @@ func (h *harness) wrkPixels(ctx context.Context, s *series, st setup, conns int)
 }
 
 func rowP3(ctx context.Context, h *harness) error {
-	nginx, addr, err := h.nginx(ctx)
+	tokens, err := h.anyTokens(ctx)
 	if err != nil {
 		return err
 	}
-	tokens, err := h.anyTokens(ctx)
-	if err != nil {
-		return errors.Join(err, nginx.stop())
+	if err := h.besideNginx(ctx, tokens); err != nil {
+		return err
 	}
-	for _, conns := range []int{64, 256, 512} {
-		s := &series{
-			name: fmt.Sprintf("P3 signed pixels, wrk, %d connections", conns), unit: "requests/s", peer: "nginx empty_gif, buffered log",
-			goal: "1.0 ×", floor: "0.6 ×",
-		}
-		err := h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) {
-			return h.wrkPixels(ctx, s, setup{name: "p3"}, conns)
-		}, func(ctx context.Context, _ int) (float64, error) {
-			x, err := h.wrk(ctx, addr, tokens, conns)
-			if err != nil {
-				return 0, err
-			}
-			s.put("peer_p99", x.p99)
-			return x.rate, nil
-		})
-		if err == nil {
-			err = h.record(s)
-		}
-		if err != nil {
-			return errors.Join(err, nginx.stop())
-		}
-		h.pixels = max(h.pixels, median(s.ours))
-	}
-	if err := errors.Join(nginx.stop(), h.profilePixels(ctx)); err != nil || !h.opt.parts {
+	if err := h.profilePixels(ctx); err != nil || !h.opt.parts {
 		return err
 	}
 	for _, v := range []setup{{name: "without fsync", noSync: true}, {name: "without dedupe", noDedupe: true}} {
@@ -145,6 +150,48 @@ func rowP3(ctx context.Context, h *harness) error {
 	return h.record(s)
 }
 
+// besideNginx measures ours, nginx as it listens by default, and nginx with reuseport, in turn.
+func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
+	shared, sharedAddr, err := h.nginx(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, shared.stop()) }()
+	dealt, dealtAddr, err := h.nginx(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dealt.stop()) }()
+	peer := func(addr string, conns int, s *series) turn {
+		return turn{func(ctx context.Context, _ int) (float64, error) {
+			x, err := h.wrk(ctx, addr, tokens, conns)
+			if err != nil {
+				return 0, err
+			}
+			s.put("peer_p99", x.p99)
+			return x.rate, nil
+		}, &s.peers}
+	}
+	for _, conns := range []int{64, 256, 512} {
+		s := &series{
+			name: fmt.Sprintf("P3 signed pixels, wrk, %d connections", conns), unit: "requests/s", peer: "nginx empty_gif, buffered log",
+			goal: "1.0 ×", floor: "0.6 ×",
+		}
+		reuse := s.against(s.name+", against nginx with reuseport", "nginx empty_gif, buffered log, listen … reuseport")
+		ours := turn{func(ctx context.Context, _ int) (float64, error) {
+			return h.wrkPixels(ctx, s, setup{name: "p3"}, conns)
+		}, &s.ours}
+		if err := h.takeTurns(ctx, s, ours, peer(sharedAddr, conns, s), peer(dealtAddr, conns, reuse)); err != nil {
+			return err
+		}
+		if err := errors.Join(h.record(s), h.record(reuse.sharing(s))); err != nil {
+			return err
+		}
+		h.pixels = max(h.pixels, median(s.ours))
+	}
+	return nil
+}
+
 // anyTokens are tokens for nginx, which does not read them.
 func (h *harness) anyTokens(ctx context.Context) (string, error) {
 	srv, err := h.start(ctx, setup{name: "tokens"})
@@ -163,7 +210,7 @@ func (h *harness) profilePixels(ctx context.Context) error {
 	if !h.opt.profile {
 		return nil
 	}
-	count := int64(max(h.opt.span, 3*time.Second).Seconds() * pixelsPerSecond)
+	count := h.enoughTokens(max(h.opt.span, 3*time.Second), 0)
 	return h.withTokens(ctx, setup{name: "profile", profile: true}, count, wrkThreads, func(srv *subject, tokens string) error {
 		done := make(chan error, 1)
 		go func() {
