@@ -32,7 +32,7 @@ type database struct {
 type upsertShape struct{ batch, conns int }
 
 func (s upsertShape) String() string {
-	return fmt.Sprintf("sorted upserts of batches of %s by %d clients", strings.TrimSuffix(number(float64(s.batch)), ".0"), s.conns)
+	return fmt.Sprintf("sorted upserts of batches of %s increments, added up by the client, %d clients", strings.TrimSuffix(number(float64(s.batch)), ".0"), s.conns)
 }
 
 const counterTable = `CREATE TABLE counters (time_bucket timestamptz NOT NULL, event_type int NOT NULL, count bigint NOT NULL,
