@@ -125,71 +125,60 @@ func (h *harness) drop(dir string) {
 // measured is one side of an alternation: a run that returns one number.
 type measured func(context.Context, int) (float64, error)
 
-// alternate runs ours and the peer's in turn, each round in the other order, so that a drift of the machine meets both.
-func (h *harness) alternate(ctx context.Context, s *series, ours, peer measured) error {
+// turn is one of several that are measured in turn: ours, one of its peers, or ours with a part switched off.
+type turn struct {
+	of   *series
+	run  measured
+	into *[]float64
+}
+
+// takeTurns runs all of them once a round, each round in another order, so that a drift of the machine meets all. Of three,
+// six rounds have every order.
+func (h *harness) takeTurns(ctx context.Context, all ...turn) error {
 	for round := range h.opt.rounds {
-		sides := []func() error{
-			func() error {
-				v, err := ours(ctx, round)
-				s.ours = append(s.ours, v)
-				return err
-			},
-			func() error {
-				if peer == nil {
-					return nil
-				}
-				v, err := peer(ctx, round)
-				s.peers = append(s.peers, v)
-				return err
-			},
-		}
-		if round%2 == 1 {
-			sides[0], sides[1] = sides[1], sides[0]
-		}
-		for _, side := range sides {
+		for i := range all {
+			if round%2 == 1 {
+				i = len(all) - i
+			}
 			if err := h.idle(ctx); err != nil {
 				return err
 			}
-			s.far()
-			if err := side(); err != nil {
-				return fmt.Errorf("round %d: %w", round+1, err)
+			t := all[(round+i)%len(all)]
+			t.of.far()
+			v, err := t.run(ctx, round)
+			if err != nil {
+				return fmt.Errorf("%s: round %d: %w", t.of.name, round+1, err)
 			}
-			s.far()
+			*t.into = append(*t.into, v)
+			t.of.far()
 		}
 	}
 	return nil
 }
 
-// variant is a load with something switched off, or with everything on.
-type variant struct {
-	*series
-	run measured
+// alternate runs ours and the peer's, if there is one, in turn.
+func (h *harness) alternate(ctx context.Context, s *series, ours, peer measured) error {
+	all := []turn{{s, ours, &s.ours}}
+	if peer != nil {
+		all = append(all, turn{s, peer, &s.peers})
+	}
+	return h.takeTurns(ctx, all...)
 }
 
-// inTurn runs each part once a round, so that what they cost can be compared, and records them. Each round begins with
-// another one.
-func (h *harness) inTurn(ctx context.Context, parts []variant) error {
-	for round := range h.opt.rounds {
-		for i := range parts {
-			p := parts[(i+round)%len(parts)]
-			if err := h.idle(ctx); err != nil {
-				return err
-			}
-			p.far()
-			v, err := p.run(ctx, round)
-			if err != nil {
-				return fmt.Errorf("%s: round %d: %w", p.name, round+1, err)
-			}
-			p.ours = append(p.ours, v)
-			p.far()
-		}
+// compare runs variants of a row in turn and records them.
+func (h *harness) compare(ctx context.Context, all []turn) error {
+	if err := h.takeTurns(ctx, all...); err != nil {
+		return err
 	}
 	var failed error
-	for _, p := range parts {
-		failed = errors.Join(failed, h.record(p.series))
+	for _, t := range all {
+		failed = errors.Join(failed, h.record(t.of))
 	}
 	return failed
 }
+
+// variant is the turn of a series without a peer.
+func variant(s *series, run measured) turn { return turn{s, run, &s.ours} }
 
 // record writes a result and shows it.
 func (h *harness) record(s *series) error {

@@ -97,7 +97,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	f.StringVar(&o.work, "work", "/var/tmp", "where data directories are made: must be on the disk to be measured")
 	f.StringVar(&o.results, "results", "", "file that results are appended to; default bench/results.jsonl, with -quick bin/bench-quick.jsonl")
 	f.StringVar(&o.binary, "binary", "", "the server to measure; default: built from ./cmd/milliard")
-	f.IntVar(&o.ports, "ports", 47300, "first port of the peers")
+	f.IntVar(&o.ports, "ports", 27300, "first port of the peers")
 	f.BoolVar(&o.profile, "profile", true, "take profiles, in a run that is not measured")
 	f.BoolVar(&o.parts, "parts", true, "also measure P1 to P3 with each part switched off")
 	f.BoolVar(&o.keep, "keep", false, "keep data directories")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strconv"
 )
@@ -18,36 +17,6 @@ func (h *harness) port(ctx context.Context, n int) (int, error) {
 		}
 	}
 	return 0, err
-}
-
-// turn is one of several that are measured in turn: ours, or one of its peers.
-type turn struct {
-	run  measured
-	into *[]float64
-}
-
-// takeTurns runs all of them once a round, each round in another order, so that a drift of the machine meets all. Of three,
-// six rounds have every order.
-func (h *harness) takeTurns(ctx context.Context, s *series, all ...turn) error {
-	for round := range h.opt.rounds {
-		for i := range all {
-			if round%2 == 1 {
-				i = len(all) - i
-			}
-			if err := h.idle(ctx); err != nil {
-				return err
-			}
-			s.far()
-			t := all[(round+i)%len(all)]
-			v, err := t.run(ctx, round)
-			if err != nil {
-				return fmt.Errorf("round %d: %w", round+1, err)
-			}
-			*t.into = append(*t.into, v)
-			s.far()
-		}
-	}
-	return nil
 }
 
 // against is another peer's series, for the runs of s.

@@ -106,7 +106,7 @@ func rowP1(ctx context.Context, h *harness) error {
 func (h *harness) partsOfP1(ctx context.Context, l load) error {
 	minted := l
 	minted.IDs, minted.Duplicates = false, 0
-	var parts []variant
+	var parts []turn
 	for _, v := range []struct {
 		name  string
 		setup setup
@@ -119,13 +119,13 @@ func (h *harness) partsOfP1(ctx context.Context, l load) error {
 		{"without dedupe", setup{name: "p1-nodedupe", noDedupe: true}, l},
 	} {
 		s := &series{name: "P1 " + v.name, unit: "events/s"}
-		parts = append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) {
+		parts = append(parts, variant(s, func(ctx context.Context, _ int) (float64, error) {
 			rate, err := h.throughput(ctx, s, v.setup, h.size(), v.load)
 			if archived := s.detail["archive_bytes_per_event"]; err == nil && v.setup.flags != nil && archived != "0.0" {
 				return 0, fmt.Errorf("the archive is off and took %v bytes an event", archived)
 			}
 			return rate, err
-		}})
+		}))
 	}
 	for _, v := range []struct {
 		name  string
@@ -136,10 +136,10 @@ func (h *harness) partsOfP1(ctx context.Context, l load) error {
 		{"without HTTP, fsync and dedupe", server.Parts{Sync: true, Dedupe: true}},
 	} {
 		s := &series{name: "P1 " + v.name, unit: "events/s"}
-		parts = append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, v.parts, l) }})
+		parts = append(parts, variant(s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, v.parts, l) }))
 	}
 	s := &series{name: "P1 without counting (HTTP to durable)", unit: "events/s"}
-	return h.inTurn(ctx, append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) { return h.durable(ctx, s, l) }}))
+	return h.compare(ctx, append(parts, variant(s, func(ctx context.Context, _ int) (float64, error) { return h.durable(ctx, s, l) })))
 }
 
 // noArchive lets no segment become complete during a run, so that nothing is sealed.
@@ -165,11 +165,12 @@ func (h *harness) besideRedis(ctx context.Context, l load) (err error) {
 	wide := s.against(s.name+", against as many keys as cells", fmt.Sprintf("redis INCR pipelined, AOF everysec, %d keys", manyKeys))
 	synced := s.against(s.name+", against AOF always", "redis INCR pipelined, AOF always")
 	peer := func(r *redis, keys int, s *series) turn {
-		return turn{func(ctx context.Context, _ int) (float64, error) { return r.pipelined(ctx, h, keys) }, &s.peers}
+		return turn{s, func(ctx context.Context, _ int) (float64, error) { return r.pipelined(ctx, h, keys) }, &s.peers}
 	}
-	err = h.takeTurns(ctx, s, turn{func(ctx context.Context, _ int) (float64, error) {
+	ours := variant(s, func(ctx context.Context, _ int) (float64, error) {
 		return h.throughput(ctx, s, setup{name: "p1"}, h.size(), l)
-	}, &s.ours}, peer(everysec, fewKeys, s), peer(everysec, manyKeys, wide), peer(always, fewKeys, synced))
+	})
+	err = h.takeTurns(ctx, ours, peer(everysec, fewKeys, s), peer(everysec, manyKeys, wide), peer(always, fewKeys, synced))
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func rowP2(ctx context.Context, h *harness) error {
 // p2Parts measures a hundredth of the billion with parts switched off.
 func (h *harness) p2Parts(ctx context.Context, l load) error {
 	l.Events = max(h.opt.billion/100, 500_000)
-	var parts []variant
+	var parts []turn
 	for _, v := range []struct {
 		name  string
 		setup setup
@@ -85,12 +85,12 @@ func (h *harness) p2Parts(ctx context.Context, l load) error {
 		{"without dedupe", setup{name: "p2-part", noDedupe: true}},
 	} {
 		s := &series{name: "P2 " + number(float64(l.Events)) + " events, " + v.name, unit: "events/s"}
-		parts = append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) {
+		parts = append(parts, variant(s, func(ctx context.Context, _ int) (float64, error) {
 			return h.throughput(ctx, s, v.setup, h.size(), l)
-		}})
+		}))
 	}
 	s := &series{name: "P2 " + number(float64(l.Events)) + " events, without HTTP", unit: "events/s"}
-	return h.inTurn(ctx, append(parts, variant{s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, server.Parts{}, l) }}))
+	return h.compare(ctx, append(parts, variant(s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, server.Parts{}, l) })))
 }
 
 // verified is what the product's own check said, and what it cost.

@@ -129,7 +129,7 @@ type sides struct {
 // twoSides runs two generators at once. The second asks with forged tokens, each connection after a pause of so many
 // milliseconds, or, when there are none, with good ones.
 func (h *harness) twoSides(ctx context.Context, s *series, forged, what string, wait float64) (out sides, err error) {
-	count, shards := int64(h.opt.span.Seconds()*pixelsPerSecond)+10_000, wrkThreads // of one side, which may get all there is
+	count, shards := h.enoughTokens(h.opt.span, 0), wrkThreads // of one side, which may get all there is
 	if forged == "" {
 		count, shards = 2*count, 2*shards
 	}
@@ -157,6 +157,10 @@ func (h *harness) twoSides(ctx context.Context, s *series, forged, what string, 
 		d, err := time.ParseDuration(x.p99)
 		if err != nil {
 			return fmt.Errorf("wrk's p99: %w", err)
+		}
+		if s.detail["wrk"] == nil {
+			h.say("  wrk %s\n  wrk %s", x.argv, other.argv)
+			s.put("wrk", x.argv)
 		}
 		out = sides{p99: float64(d.Microseconds()) / 1000, good: x.rate, beside: other.rate}
 		slowest, _ := s.detail[what+"_slowest"].([]string) // of each run

@@ -129,25 +129,19 @@ func rowP3(ctx context.Context, h *harness) error {
 	if err := h.profilePixels(ctx); err != nil || !h.opt.parts {
 		return err
 	}
-	for _, v := range []setup{{name: "without fsync", noSync: true}, {name: "without dedupe", noDedupe: true}} {
+	var parts []turn
+	for _, v := range []struct {
+		name  string
+		setup setup
+	}{{"everything on, beside the parts", setup{}}, {"without fsync", setup{noSync: true}}, {"without dedupe", setup{noDedupe: true}}} {
 		s := &series{name: "P3 " + v.name + ", 256 connections", unit: "requests/s"}
-		v.name = "p3-part"
-		err := h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) { return h.wrkPixels(ctx, s, v, 256) }, nil)
-		if err == nil {
-			err = h.record(s)
-		}
-		if err != nil {
-			return err
-		}
+		v.setup.name = "p3-part"
+		parts = append(parts, variant(s, func(ctx context.Context, _ int) (float64, error) { return h.wrkPixels(ctx, s, v.setup, 256) }))
 	}
 	l := h.mix("")
 	l.Conns, l.Batch, l.IDs, l.Duplicates = 256, 1, false, 0
 	s := &series{name: "P3 without HTTP, 256 waiting for one event each", unit: "events/s"}
-	err = h.alternate(ctx, s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, server.Parts{}, l) }, nil)
-	if err != nil {
-		return err
-	}
-	return h.record(s)
+	return h.compare(ctx, append(parts, variant(s, func(ctx context.Context, _ int) (float64, error) { return h.direct(ctx, s, server.Parts{}, l) })))
 }
 
 // besideNginx measures ours, nginx as it listens by default, and nginx with reuseport, in turn.
@@ -163,7 +157,7 @@ func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
 	}
 	defer func() { err = errors.Join(err, dealt.stop()) }()
 	peer := func(addr string, conns int, s *series) turn {
-		return turn{func(ctx context.Context, _ int) (float64, error) {
+		return turn{s, func(ctx context.Context, _ int) (float64, error) {
 			x, err := h.wrk(ctx, addr, tokens, conns)
 			if err != nil {
 				return 0, err
@@ -172,16 +166,21 @@ func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
 			return x.rate, nil
 		}, &s.peers}
 	}
+	if !h.opt.quick { // many short runs: what the host does to the cores changes every few seconds
+		usual := h.opt
+		h.opt.span, h.opt.rounds = 2*time.Second, 2*usual.rounds-1
+		defer func() { h.opt = usual }()
+	}
 	for _, conns := range []int{64, 256, 512} {
 		s := &series{
 			name: fmt.Sprintf("P3 signed pixels, wrk, %d connections", conns), unit: "requests/s", peer: "nginx empty_gif, buffered log",
 			goal: "1.0 ×", floor: "0.6 ×",
 		}
 		reuse := s.against(s.name+", against nginx with reuseport", "nginx empty_gif, buffered log, listen … reuseport")
-		ours := turn{func(ctx context.Context, _ int) (float64, error) {
+		ours := turn{s, func(ctx context.Context, _ int) (float64, error) {
 			return h.wrkPixels(ctx, s, setup{name: "p3"}, conns)
 		}, &s.ours}
-		if err := h.takeTurns(ctx, s, ours, peer(sharedAddr, conns, s), peer(dealtAddr, conns, reuse)); err != nil {
+		if err := h.takeTurns(ctx, ours, peer(sharedAddr, conns, s), peer(dealtAddr, conns, reuse)); err != nil {
 			return err
 		}
 		if err := errors.Join(h.record(s), h.record(reuse.sharing(s))); err != nil {
