@@ -166,11 +166,6 @@ func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
 			return x.rate, nil
 		}, &s.peers}
 	}
-	if !h.opt.quick { // many short runs: what the host does to the cores changes every few seconds
-		usual := h.opt
-		h.opt.span, h.opt.rounds = 2*time.Second, 2*usual.rounds-1
-		defer func() { h.opt = usual }()
-	}
 	for _, conns := range []int{64, 256, 512} {
 		s := &series{
 			name: fmt.Sprintf("P3 signed pixels, wrk, %d connections", conns), unit: "requests/s", peer: "nginx empty_gif, buffered log",
