@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"strconv"
 	"time"
 
@@ -18,10 +20,18 @@ import (
 )
 
 // childMemory fills the structures that hold state and measures what the process grew by: whatever lies outside the Go
-// heap counts too. Its argument is the number of ids; there is a tenth of it in cells.
-func childMemory(_ context.Context, args []string, out io.Writer) error {
-	if len(args) != 1 {
-		return fmt.Errorf("memory: one argument")
+// heap counts too. Its arguments are the number of ids, of which there is a tenth in cells, and, when profiles are to be
+// taken, where: without their endings.
+func childMemory(_ context.Context, args []string, out io.Writer) (err error) {
+	if len(args) < 1 || len(args) > 2 {
+		return fmt.Errorf("memory: one or two arguments")
+	}
+	if len(args) == 2 {
+		stop, failed := profileHere(args[1])
+		if failed != nil {
+			return failed
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	n, err := strconv.Atoi(args[0])
 	if err != nil {
@@ -73,6 +83,26 @@ func childMemory(_ context.Context, args []string, out io.Writer) error {
 	result["cell"] = float64(resident()-before) / float64(cells)
 	runtime.KeepAlive(d)
 	return json.NewEncoder(out).Encode(result)
+}
+
+// profileHere takes profiles of this process until stop.
+func profileHere(path string) (stop func() error, err error) {
+	cpu, err := os.Create(path + ".cpu.pprof")
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(cpu); err != nil {
+		return nil, errors.Join(err, cpu.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		err := cpu.Close()
+		allocs, create := os.Create(path + ".allocs.pprof")
+		if create != nil {
+			return errors.Join(err, create)
+		}
+		return errors.Join(err, pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close())
+	}, nil
 }
 
 // resident is the process's memory after everything that is free has gone back.

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
-	"time"
 )
 
 func cores() int { return runtime.NumCPU() }
@@ -87,7 +86,8 @@ func rowP6(ctx context.Context, h *harness) error {
 	}
 	if h.opt.profile {
 		profile := filepath.Join(h.profiles, "P6.cpu.pprof")
-		if _, err := output(ctx, append(argv, "-test.cpuprofile", profile)...); err != nil {
+		allocs := filepath.Join(h.profiles, "P6.allocs.pprof")
+		if _, err := output(ctx, append(argv, "-test.cpuprofile", profile, "-test.memprofile", allocs)...); err != nil {
 			return err
 		}
 		h.say("profile: %s", profile)
@@ -129,6 +129,11 @@ func rowP9(ctx context.Context, h *harness) error {
 		}
 		for _, what := range order {
 			all[what].ours = append(all[what].ours, v[what])
+		}
+	}
+	if h.opt.profile {
+		if _, err := output(ctx, h.self, "memory", ids, filepath.Join(h.profiles, "P9")); err != nil {
+			return err
 		}
 	}
 	for _, what := range order {
@@ -212,114 +217,4 @@ func rowP10(ctx context.Context, h *harness) error {
 		}
 	}
 	return nil
-}
-
-// rowP8 measures restarts: after an orderly stop, and after kill -9 at full speed.
-func rowP8(ctx context.Context, h *harness) error {
-	clean := &series{name: "P8 doors ready after a clean stop", unit: "s", less: true, goal: "2 s", floor: "5 s"}
-	killed := &series{name: "P8 doors ready after kill -9 at full speed", unit: "s", less: true, goal: "10 s", floor: "30 s"}
-	caught := &series{name: "P8 grid caught up after kill -9 at full speed", unit: "s", less: true, goal: "30 s", floor: "120 s"}
-	for round := range h.opt.rounds {
-		if err := h.idle(ctx); err != nil {
-			return err
-		}
-		if err := h.restarts(ctx, clean, killed, caught); err != nil {
-			return fmt.Errorf("round %d: %w", round+1, err)
-		}
-	}
-	return errors.Join(h.record(clean), h.record(killed), h.record(caught))
-}
-
-func (h *harness) restarts(ctx context.Context, clean, killed, caught *series) error {
-	srv, err := h.start(ctx, setup{name: "p8"})
-	if err != nil {
-		return err
-	}
-	if err := srv.fill(ctx, h.size()); err != nil {
-		return errors.Join(err, srv.stop())
-	}
-	key := srv.key
-	first := h.mix("columnar")
-	first.Addr, first.Key = srv.doors, key
-	before, err := h.drive(ctx, first)
-	if err = errors.Join(err, srv.stop()); err != nil {
-		return err
-	}
-	if srv, err = h.again(ctx, srv, clean, nil); err != nil {
-		return err
-	}
-	// At full speed the power goes. What was answered must be counted, once; what was not may be.
-	cut := h.mix("columnar")
-	cut.Addr, cut.Key, cut.Cut, cut.Duplicates, cut.Span = srv.doors, key, true, 0, 3*h.opt.span
-	done := make(chan error, 1)
-	var at *sent
-	go func() {
-		var err error
-		at, err = h.drive(ctx, cut)
-		done <- err
-	}()
-	select {
-	case <-time.After(h.opt.span):
-	case <-ctx.Done():
-	}
-	if err := errors.Join(srv.kill(), <-done); err != nil {
-		return err
-	}
-	if srv, err = h.again(ctx, srv, killed, caught); err != nil {
-		return err
-	}
-	_, err = srv.settled(ctx, 5*time.Minute)
-	var c *counted
-	if err == nil {
-		c, err = srv.count(ctx)
-	}
-	if err == nil {
-		counted := sum(c.events["valid"]) - sum(before.Valid)
-		if counted < at.Durable || counted > at.Most || sum(c.events["duplicate"]) != sum(before.Duplicate) {
-			err = fmt.Errorf("totals: %d were answered and %d sent before the kill; %d were counted", at.Durable, at.Most, counted)
-		} else {
-			h.say("  exact: %s answered, %s counted, %s sent before the kill", number(float64(at.Durable)), number(float64(counted)), number(float64(at.Most)))
-		}
-	}
-	err = errors.Join(err, srv.stop())
-	h.drop(filepath.Dir(srv.dir))
-	return err
-}
-
-// again starts a server on the data of the last one and measures until its doors serve and, with caught, until its grid
-// counts what was in the journal.
-func (h *harness) again(ctx context.Context, srv *subject, ready, caught *series) (*subject, error) {
-	began := time.Now()
-	next, err := h.start(ctx, setup{name: srv.setup.name, data: srv.dir})
-	if err != nil {
-		return nil, err
-	}
-	next.key = srv.key
-	for {
-		s, err := next.status(ctx)
-		if err != nil {
-			return nil, errors.Join(err, next.stop())
-		}
-		if s.Ready.Doors.Ready && ready != nil {
-			ready.ours = append(ready.ours, time.Since(began).Seconds())
-			ready = nil
-		}
-		if ready == nil && (caught == nil || s.Ready.Grid.Ready) {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), next.stop())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	if caught == nil {
-		return next, nil
-	}
-	at, err := next.settled(ctx, 10*time.Minute)
-	if err != nil {
-		return nil, errors.Join(err, next.stop())
-	}
-	caught.ours = append(caught.ours, at.Sub(began).Seconds())
-	return next, nil
 }

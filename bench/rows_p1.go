@@ -76,14 +76,11 @@ func (h *harness) profileLoad(ctx context.Context, name string, st setup, size *
 	}
 	st.name, st.profile = "profile", true
 	return h.with(ctx, st, size, func(srv *subject) error {
-		l.Addr, l.Key, l.Span = srv.doors, srv.key, max(h.opt.span, 3*time.Second)
-		done := make(chan error, 1)
-		go func() {
+		l.Addr, l.Key, l.Span, l.Events = srv.doors, srv.key, max(h.opt.span, 3*time.Second), 0
+		return srv.profiledBeside(ctx, name, l.Span-time.Second, func() error {
 			_, err := h.drive(ctx, l)
-			done <- err
-		}()
-		err := srv.profiled(ctx, name, l.Span-time.Second)
-		return errors.Join(err, <-done)
+			return err
+		})
 	})
 }
 

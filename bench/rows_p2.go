@@ -66,6 +66,9 @@ func rowP2(ctx context.Context, h *harness) error {
 		check.put("memory_peak_gib", float64(v.peak)/(1<<30))
 		return errors.Join(h.record(took), h.record(check), h.record(rss), h.record(disk), h.recordGrowth(w, cpu))
 	})
+	if err == nil {
+		err = h.profileLoad(ctx, "P2", setup{}, h.size(), l)
+	}
 	if err != nil || !h.opt.parts {
 		return err
 	}

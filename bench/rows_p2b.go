@@ -45,6 +45,9 @@ func (h *harness) closedFlood(ctx context.Context) error {
 			return x.p99, err
 		}, nil)
 	}
+	if err == nil && h.opt.profile {
+		err = h.profileFlood(ctx, tokens, wait)
+	}
 	mac := &series{
 		name: "P2b CPU of the server per forged pixel, its request and answer included", unit: "ns", less: true,
 		peer: "the same, not even text of a token: no MAC", goal: "one MAC more",
@@ -62,6 +65,20 @@ func (h *harness) closedFlood(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(h.record(flood), h.record(most), h.record(mac))
+}
+
+// profileFlood takes profiles in a run that is not measured.
+func (h *harness) profileFlood(ctx context.Context, forged string, wait float64) error {
+	st := setup{name: "profile", profile: true}
+	return h.withTokens(ctx, st, h.enoughTokens(h.opt.span, 0), wrkThreads, func(srv *subject, tokens string) error {
+		return srv.profiledBeside(ctx, "P2b", max(h.opt.span-time.Second, time.Second), func() error {
+			_, err := h.wrk(ctx, srv.doors, tokens, floodConns)
+			return err
+		}, func() error {
+			_, err := h.wrkWaiting(ctx, srv.doors, forged, floodConns, wait)
+			return err
+		})
+	})
 }
 
 // floodWait finds out how long a connection with forged pixels must wait between two, so that there are as many of them as

@@ -206,12 +206,9 @@ func (h *harness) profilePixels(ctx context.Context) error {
 	}
 	count := h.enoughTokens(max(h.opt.span, 3*time.Second), 0)
 	return h.withTokens(ctx, setup{name: "profile", profile: true}, count, wrkThreads, func(srv *subject, tokens string) error {
-		done := make(chan error, 1)
-		go func() {
+		return srv.profiledBeside(ctx, "P3", max(h.opt.span-time.Second, time.Second), func() error {
 			_, err := h.wrk(ctx, srv.doors, tokens, 256)
-			done <- err
-		}()
-		err := srv.profiled(ctx, "P3", max(h.opt.span-time.Second, time.Second))
-		return errors.Join(err, <-done)
+			return err
+		})
 	})
 }

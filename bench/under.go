@@ -110,6 +110,19 @@ func (s *subject) cpu() time.Duration {
 	return d
 }
 
+// profiledBeside takes profiles while loads run, and waits for these.
+func (s *subject) profiledBeside(ctx context.Context, name string, length time.Duration, loads ...func() error) error {
+	done := make(chan error, len(loads))
+	for _, l := range loads {
+		go func() { done <- l() }()
+	}
+	err := s.profiled(ctx, name, length)
+	for range loads {
+		err = errors.Join(err, <-done)
+	}
+	return err
+}
+
 // profiled takes a CPU profile of the given length and, at its end, allocations and blocking, into the directory of
 // profiles. It is meant for runs that are not measured.
 func (s *subject) profiled(ctx context.Context, name string, length time.Duration) error {
