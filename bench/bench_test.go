@@ -185,6 +185,19 @@ func TestOnlyGoodNumbersArePublished(t *testing.T) {
 	}
 }
 
+// TestMachinesAreNotMixed: a slower machine's newer line does not take the place of another one's.
+func TestMachinesAreNotMixed(t *testing.T) {
+	line := func(machine, date string, value float64) Result {
+		return Result{Name: "P1 x", Machine: machine, Date: date, Value: value, Runs: []float64{1, 2, 3, 4, 5}, Commit: "abc", FsyncP50: value / 10}
+	}
+	good, refused := chosen([]Result{line("slow", "3", 3), line("fast", "1", 7), line("fast", "2", 8)}, false)
+	text := tables(good)
+	fast, slow := strings.Index(text, "Machine 1: fast; fsync p50 0.80 … 0.80 ms"), strings.Index(text, "Machine 2: slow; fsync")
+	if len(refused) > 0 || fast < 0 || slow < fast || strings.Index(text, "| P1 x | 8 ") > slow || strings.Index(text, "| P1 x | 3 ") < slow || strings.Contains(text, "| P1 x | 7 ") {
+		t.Errorf("refused %v\n%s", refused, text)
+	}
+}
+
 func TestResultsHaveTheFieldsOfTheIssue(t *testing.T) {
 	line, err := json.Marshal(Result{})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const nginxConf = `daemon off;
@@ -129,8 +130,8 @@ func (h *harness) wrk(ctx context.Context, addr, tokens string, conns int) (*wrk
 	return h.wrkWaiting(ctx, addr, tokens, conns, 0)
 }
 
-// wrkWaiting is wrk with a pause of so many milliseconds before each request.
-func (h *harness) wrkWaiting(ctx context.Context, addr, tokens string, conns int, wait float64) (*wrkResult, error) {
+// wrkWaiting is wrk with a pause before each request.
+func (h *harness) wrkWaiting(ctx context.Context, addr, tokens string, conns int, wait time.Duration) (*wrkResult, error) {
 	binary, err := need("wrk", "wrk")
 	if err != nil {
 		return nil, err
@@ -146,7 +147,7 @@ func (h *harness) wrkWaiting(ctx context.Context, addr, tokens string, conns int
 	argv := []string{
 		binary, "-t", strconv.Itoa(wrkThreads), "-c", strconv.Itoa(conns), "-d",
 		strconv.Itoa(max(1, int(h.opt.span.Seconds()))) + "s", "--timeout", "10s", "--latency", "-s", script, "http://" + addr + "/i", "--", tokens,
-		strconv.FormatFloat(wait, 'f', 3, 64),
+		strconv.FormatFloat(1000*wait.Seconds(), 'f', 3, 64), // milliseconds
 	}
 	out, err := output(ctx, argv...)
 	if err != nil {

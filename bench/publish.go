@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ func publish(_ context.Context, args []string, out io.Writer) error {
 	for _, r := range refused {
 		fmt.Fprintf(out, "refused %s: %s\n", r.Name, r.why())
 	}
-	next, err := between(text, table(good))
+	next, err := between(text, tables(good))
 	if err != nil {
 		return fmt.Errorf("%s: %w", *doc, err)
 	}
@@ -98,16 +99,17 @@ func (r *Result) why() string {
 	return ""
 }
 
-// chosen takes the newest publishable line of each name, in the order of the rows.
+// chosen takes the newest publishable line of each name on each machine, in the order of the rows.
 func chosen(lines []Result, force bool) (good, refused []Result) {
-	newest := map[string]Result{}
+	newest := map[[2]string]Result{}
 	for _, r := range lines {
 		if !force && r.why() != "" {
 			refused = append(refused, r)
 			continue
 		}
-		if old, ok := newest[r.Name]; !ok || old.Date <= r.Date {
-			newest[r.Name] = r
+		key := [2]string{r.Machine, r.Name}
+		if old, ok := newest[key]; !ok || old.Date <= r.Date {
+			newest[key] = r
 		}
 	}
 	for _, r := range newest {
@@ -129,25 +131,33 @@ func rank(name string) int {
 	return len(order)
 }
 
-// table is the published form.
-func table(all []Result) string {
+// tables is the published form: a table for each machine, the one with the oldest line first.
+func tables(all []Result) string {
 	if len(all) == 0 {
 		return "No number is published yet: none was measured on an idle machine."
 	}
-	var b strings.Builder
-	machines := map[string]int{}
-	var order []string
+	of, first := map[string][]Result{}, map[string]string{}
 	for _, r := range all {
-		key := fmt.Sprintf("%s; fsync p50 %.2f ms", r.Machine, r.FsyncP50)
-		if machines[key] == 0 {
-			order = append(order, key)
-			machines[key] = len(order)
+		if of[r.Machine] = append(of[r.Machine], r); first[r.Machine] == "" || r.Date < first[r.Machine] {
+			first[r.Machine] = r.Date
 		}
 	}
-	for i, m := range order {
-		fmt.Fprintf(&b, "Machine %d: %s.\n", i+1, m)
+	machines := slices.SortedFunc(maps.Keys(of), func(a, b string) int { return cmp.Compare(first[a], first[b]) })
+	var b strings.Builder
+	for i, m := range machines {
+		least, most := of[m][0].FsyncP50, of[m][0].FsyncP50
+		for _, r := range of[m] {
+			least, most = min(least, r.FsyncP50), max(most, r.FsyncP50)
+		}
+		fmt.Fprintf(&b, "Machine %d: %s; fsync p50 %.2f … %.2f ms.\n\n%s\n\n", i+1, m, least, most, table(of[m]))
 	}
-	b.WriteString("\n| row | value (spread of runs) | goal | floor | peer | peer's value | ratio | commit, date, machine | command |\n|---|---|---|---|---|---|---|---|---|\n")
+	return strings.TrimSpace(b.String())
+}
+
+// table is one machine's.
+func table(all []Result) string {
+	var b strings.Builder
+	b.WriteString("| row | value (spread of runs) | goal | floor | peer | peer's value | ratio | commit, date | command |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range all {
 		mark := ""
 		if r.why() != "" {
@@ -172,9 +182,8 @@ func table(all []Result) string {
 			runs = "fifths of the run"
 		}
 		date, _, _ := strings.Cut(r.Date, "T")
-		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %s%s) | %s | %s | %s | %s | %s | %s, %s, %d | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
-			number(r.Low), number(r.High), runs, apart, r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date,
-			machines[fmt.Sprintf("%s; fsync p50 %.2f ms", r.Machine, r.FsyncP50)], r.Command)
+		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %s%s) | %s | %s | %s | %s | %s | %s, %s | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
+			number(r.Low), number(r.High), runs, apart, r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date, r.Command)
 	}
 	return strings.TrimSpace(b.String())
 }

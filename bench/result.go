@@ -35,7 +35,7 @@ type Result struct {
 	Load1    float64        `json:"loadavg1"`
 	Apart    []int64        `json:"core_to_core_ns,omitempty"` // the shortest and the longest before and behind the runs
 	Quick    bool           `json:"quick,omitempty"`
-	Once     bool           `json:"once,omitempty"`   // the issue asks for one whole run
+	Once     bool           `json:"once,omitempty"`   // one whole run, too long to be repeated: P2 and P4
 	Fifths   []float64      `json:"fifths,omitempty"` // of one long run, in order: low and high are theirs
 	Less     bool           `json:"less,omitempty"`   // less is better
 	Detail   map[string]any `json:"detail,omitempty"`

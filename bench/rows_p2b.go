@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 )
@@ -33,11 +34,15 @@ func (h *harness) closedFlood(ctx context.Context) error {
 	if err == nil {
 		err = h.alternate(ctx, flood, func(ctx context.Context, _ int) (float64, error) {
 			x, err := h.twoSides(ctx, flood, tokens, "flood", wait)
+			wait = x.wait(wait)
 			return x.p99, err
 		}, func(ctx context.Context, _ int) (float64, error) {
 			x, err := h.twoSides(ctx, flood, "", "alone", 0)
 			return x.p99, err
 		})
+	}
+	if err == nil {
+		err = h.halfForged(flood)
 	}
 	if err == nil {
 		err = h.alternate(ctx, most, func(ctx context.Context, _ int) (float64, error) {
@@ -68,7 +73,7 @@ func (h *harness) closedFlood(ctx context.Context) error {
 }
 
 // profileFlood takes profiles in a run that is not measured.
-func (h *harness) profileFlood(ctx context.Context, forged string, wait float64) error {
+func (h *harness) profileFlood(ctx context.Context, forged string, wait time.Duration) error {
 	st := setup{name: "profile", profile: true}
 	return h.withTokens(ctx, st, h.enoughTokens(h.opt.span, 0), wrkThreads, func(srv *subject, tokens string) error {
 		return srv.profiledBeside(ctx, "P2b", max(h.opt.span-time.Second, time.Second), func() error {
@@ -83,26 +88,39 @@ func (h *harness) profileFlood(ctx context.Context, forged string, wait float64)
 
 // floodWait finds out how long a connection with forged pixels must wait between two, so that there are as many of them as
 // good ones. They are answered at once, without the disk: left alone they are nine in ten.
-func (h *harness) floodWait(ctx context.Context, tokens string) (wait float64, err error) {
-	half := h.pixels / 2
-	if half == 0 {
-		x, err := h.twoSides(ctx, &series{}, "", "alone", 0)
-		if err != nil {
-			return 0, err
-		}
-		half = x.good
-	}
-	cycle := func(rate float64) float64 { return 1000 * floodConns / rate } // of a connection, in milliseconds
-	wait = cycle(half)
-	for range 2 {
+func (h *harness) floodWait(ctx context.Context, tokens string) (time.Duration, error) {
+	wait := cycle(max(h.pixels, 2000) / 2)
+	for range 3 {
 		x, err := h.twoSides(ctx, &series{}, tokens, "flood", wait)
 		if err != nil {
 			return 0, err
 		}
-		wait = max(0.05, wait+cycle(half)-cycle(x.beside))
+		wait = x.wait(wait)
 	}
-	h.say("  forged pixels wait for %.2f ms, so that there are %s a second", wait, number(half))
+	h.say("  forged pixels wait for %s at first", wait)
 	return wait, nil
+}
+
+// cycle is the time of one request of one connection, when all of a generator's make so many a second.
+func cycle(rate float64) time.Duration {
+	return time.Duration(float64(floodConns) / rate * float64(time.Second))
+}
+
+// wait is how long forged pixels would have had to wait to be as many as the good ones.
+func (x *sides) wait(now time.Duration) time.Duration {
+	if x.good == 0 || x.beside == 0 {
+		return now
+	}
+	return max(50*time.Microsecond, now+cycle(x.good)-cycle(x.beside))
+}
+
+// halfForged says whether about half of the pixels were forged ones, in the middle of the runs.
+func (h *harness) halfForged(flood *series) error {
+	shares, _ := flood.detail["flood_forged_percent"].([]float64)
+	if m := median(shares); m < 40 || m > 60 {
+		return h.strict(fmt.Errorf("%.0f %% of the pixels were forged, not half of them", m))
+	}
+	return nil
 }
 
 // spoil copies tokens with a last character that no token has, so that they are refused before any MAC.
@@ -143,9 +161,9 @@ type sides struct {
 	good, beside float64 // a second
 }
 
-// twoSides runs two generators at once. The second asks with forged tokens, each connection after a pause of so many
-// milliseconds, or, when there are none, with good ones.
-func (h *harness) twoSides(ctx context.Context, s *series, forged, what string, wait float64) (out sides, err error) {
+// twoSides runs two generators at once. The second asks with forged tokens, each connection after a pause, or, when there
+// are none, with good ones.
+func (h *harness) twoSides(ctx context.Context, s *series, forged, what string, wait time.Duration) (out sides, err error) {
 	count, shards := h.enoughTokens(h.opt.span, 0), wrkThreads // of one side, which may get all there is
 	if forged == "" {
 		count, shards = 2*count, 2*shards
@@ -182,8 +200,12 @@ func (h *harness) twoSides(ctx context.Context, s *series, forged, what string, 
 		out = sides{p99: float64(d.Microseconds()) / 1000, good: x.rate, beside: other.rate}
 		slowest, _ := s.detail[what+"_slowest"].([]string) // of each run
 		s.put(what+"_slowest", append(slowest, x.slowest))
-		s.put(what+"_rate", int64(x.rate))
-		s.put(what+"_rate_beside", int64(other.rate))
+		rates, _ := s.detail[what+"_rates"].([][2]int64)
+		s.put(what+"_rates", append(rates, [2]int64{int64(x.rate), int64(other.rate)}))
+		if forged != "" {
+			shares, _ := s.detail[what+"_forged_percent"].([]float64)
+			s.put(what+"_forged_percent", append(shares, math.Round(100*other.rate/(x.rate+other.rate))))
+		}
 		return h.checkSides(ctx, srv, x.requests, other.requests, forged != "")
 	})
 	return out, err

@@ -59,9 +59,7 @@ func rowP4(ctx context.Context, h *harness) error {
 		used.ours = append(used.ours, 100*(server.Seconds()+x.CPU)/x.seconds()/float64(cores()))
 		used.put("server", 100*server.Seconds()/x.seconds()/float64(cores()))
 		used.put("client", 100*x.CPU/x.seconds()/float64(cores()))
-		if h.opt.profile {
-			used.put("achieved_per_second", int64(float64(x.Events)/x.seconds()))
-		}
+		used.put("achieved_per_second", int64(float64(x.Events)/x.seconds()))
 		return nil
 	})
 	if err != nil {
@@ -84,17 +82,11 @@ func (h *harness) profileOpen(ctx context.Context, rate float64) error {
 		span = 2 * time.Second
 	}
 	return h.withTokens(ctx, setup{name: "profile", profile: true}, int64(rate*span.Seconds()*1.05)+1000, 1, func(srv *subject, tokens string) error {
-		done := make(chan error, 1)
-		go func() {
+		return srv.profiledBeside(ctx, "P4", span-time.Second, func() error {
 			_, err := h.drive(ctx, load{
 				Mode: "pixel", Addr: srv.doors, Span: span, Conns: 256, Rate: rate, Tokens: tokens, Campaigns: 1, Affiliates: 1,
 			})
-			done <- err
-		}()
-		err := srv.profiled(ctx, "P4", span-time.Second)
-		if driven := <-done; err == nil {
-			err = driven
-		}
-		return err
+			return err
+		})
 	})
 }

@@ -299,7 +299,12 @@ func (h *harness) underLoad(ctx context.Context, srv *subject, path func(int) (s
 		}
 	}
 	if len(took) == 0 {
-		return nil, nil, 0, fmt.Errorf("none of %d reports began and ended under the load of %s", len(all), l.Span)
+		if err := h.strict(fmt.Errorf("none of %d reports began and ended under the load of %s", len(all), l.Span)); err != nil {
+			return nil, nil, 0, err
+		}
+		for _, a := range all {
+			took = append(took, float64(a.ended.Sub(a.began).Microseconds())/1000)
+		}
 	}
 	return took, x, rate, nil
 }

@@ -124,6 +124,11 @@ func (s *subject) check(ctx context.Context, all ...*sent) error {
 		want.Forged += x.Forged
 		want.Unknown += x.Unknown
 	}
+	if want.Unknown > 0 {
+		if err := s.h.strict(fmt.Errorf("check: %d answers were 503: whether their events were counted twice cannot be seen", want.Unknown)); err != nil {
+			return err
+		}
+	}
 	var wrong []string
 	differ := func(what string, got, want int64) {
 		if got != want {
