@@ -57,6 +57,7 @@ type Journal struct {
 	log     *slog.Logger
 	metrics *metrics
 	srv     *server.Server
+	healthz func(*server.HealthzOptions) *server.HealthStatus // the server's; tests answer in its place
 	lock    *os.File
 	done    chan struct{} // closed when Close begins
 
@@ -123,6 +124,7 @@ func (j *Journal) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	j.healthz = j.srv.Healthz
 	log := &serverLog{log: j.log, metrics: j.metrics}
 	j.srv.SetLoggerV2(log, false, false, false)
 	j.srv.Start()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -73,13 +74,30 @@ func (s *Stream) stop(cause error) error {
 	return s.stopped
 }
 
+// errNoLook says that the engine did not get as far as looking at a stream.
+var errNoLook = errors.New("the engine did not look at the stream")
+
+// healthLooks is how often the engine is asked in a row when it does not look.
+const healthLooks = 10
+
 // writeError asks the engine whether the stream is frozen after a failed write or sync. Such a stream gives no answers.
-func (s *Stream) writeError() error {
-	h := s.j.srv.Healthz(&server.HealthzOptions{Account: account, Stream: s.name})
-	if h.Error != "" {
-		return errors.New(h.Error)
+// Before it looks at a stream the engine looks at itself: it says no when a processor has been away for a millisecond at the
+// wrong moment, and knows no stream when it may not open one more file. Such an answer is errNoLook.
+func (s *Stream) writeError() (err error) {
+	for range healthLooks {
+		h := s.j.healthz(&server.HealthzOptions{Account: account, Stream: s.name, Details: true})
+		if len(h.Errors) == 0 {
+			return nil
+		}
+		for _, e := range h.Errors {
+			frozen := e.Type == server.HealthzErrorStream && h.StatusCode != http.StatusNotFound
+			if frozen || e.Type == server.HealthzErrorJetStream {
+				return errors.New(e.Error)
+			}
+			err = fmt.Errorf("%w: %s", errNoLook, e.Error)
+		}
 	}
-	return nil
+	return err
 }
 
 // compare decides what a wrong last sequence means: an earlier attempt with the same bytes, or somebody else.
@@ -95,7 +113,10 @@ func (s *Stream) compare(ctx context.Context, data []byte, last uint64) (uint64,
 	case !bytes.Equal(m.Data, data):
 		return 0, fmt.Errorf("append to %s after %d: %w", s.name, last, journal.ErrConflict)
 	}
-	if err := s.writeError(); err != nil {
+	switch err := s.writeError(); {
+	case errors.Is(err, errNoLook):
+		return 0, fmt.Errorf("append to %s: %w: %w", s.name, journal.ErrUnknown, err)
+	case err != nil:
 		return 0, s.stop(err)
 	}
 	s.advance(last + 1)
@@ -201,7 +222,10 @@ func (s *Stream) health(ctx context.Context) error {
 	if err := s.failure(); err != nil {
 		return err
 	}
-	if err := s.writeError(); err != nil {
+	switch err := s.writeError(); {
+	case errors.Is(err, errNoLook):
+		return fmt.Errorf("stream %s: %w", s.name, err)
+	case err != nil:
 		return s.stop(err)
 	}
 	st, err := s.State(ctx)
