@@ -26,7 +26,7 @@ func (s *Server) verifyOptions(progress func(verify.Progress)) verify.Options {
 			Unsealed: func(context.Context, uint64) ([]verify.Verdicts, error) {
 				list, ok := s.grid.Unsealed(n)
 				if !ok {
-					return nil, fmt.Errorf("%w: %d", verify.ErrNotReady, n)
+					return nil, s.notReady(n)
 				}
 				out := make([]verify.Verdicts, len(list))
 				for i, b := range list {
@@ -37,6 +37,16 @@ func (s *Server) verifyOptions(progress func(verify.Progress)) verify.Options {
 		})
 	}
 	return opt
+}
+
+// notReady says why a lane's verdicts are not known. One that is halted will not know them before it is repaired.
+func (s *Server) notReady(lane int) error {
+	for _, l := range s.grid.Status() {
+		if l.Lane == lane && l.Halted != nil {
+			return fmt.Errorf("lane %d is halted: %w; stop the server, then verify --data says what is missing and repair mends it", lane, l.Halted)
+		}
+	}
+	return fmt.Errorf("%w: %d", verify.ErrNotReady, lane)
 }
 
 // busy returns a function that says whether the journal has grown since it was asked last.

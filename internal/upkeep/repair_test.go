@@ -295,6 +295,31 @@ func (k *kit) startHalted(why string, then ...func()) {
 	_ = k.s.Stop(k.t.Context()) // it says that a lane is halted
 }
 
+// TestVerifyBesideAHaltedLaneSaysWhy: "recovering" would have its reader wait for ever.
+func TestVerifyBesideAHaltedLaneSaysWhy(t *testing.T) {
+	k := newKit(t)
+	k.start()
+	k.traffic(100)
+	k.stop()
+	const why = "a page of the log was lost"
+	if err := os.WriteFile(filepath.Join(k.dir, "lane-0.halted"), []byte(why+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.startHalted("since an earlier start, until a repair: "+why, func() {
+		resp, err := http.Post(k.s.AdminURL()+"/v1/verify", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if text := string(body); !strings.Contains(text, "lane 0 is halted") || !strings.Contains(text, why) || strings.Contains(text, "recovering") {
+			t.Errorf("answer: %s", text)
+		}
+	})
+}
+
 func (k *kit) overwrite(name string) {
 	k.t.Helper()
 	if err := os.WriteFile(filepath.Join(k.dir, name), []byte("no ledger"), 0o600); err != nil {
