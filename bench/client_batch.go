@@ -11,6 +11,9 @@ import (
 // maxColumnarBody is how large a columnar request may grow: what every server takes, less 64 events.
 const maxColumnarBody = 120 << 10
 
+// deliverWithin is how long a body is sent again: a server that takes nothing for so long will not begin to.
+const deliverWithin = time.Minute
+
 func (r *loadRun) head(path, contentType string) string {
 	return "POST " + path + " HTTP/1.1\r\nHost: " + r.Addr + "\r\nAuthorization: Bearer " + r.Key + "\r\nContent-Type: " + contentType + "\r\n"
 }
@@ -18,6 +21,7 @@ func (r *loadRun) head(path, contentType string) string {
 // deliver posts a body until the server has taken it. Nothing of a 429 was taken; of a 503 perhaps, so only events that
 // carry their ids may be sent again. Its latency counts from due, or without that from when it was last sent.
 func (r *loadRun) deliver(ctx context.Context, c *conn, s *sent, due time.Time, head string, body []byte, events int, repeatable bool) error {
+	first := time.Now()
 	for {
 		if err := c.within(answerWithin); err != nil {
 			return err
@@ -54,6 +58,10 @@ func (r *loadRun) deliver(ctx context.Context, c *conn, s *sent, due time.Time, 
 			}
 		default:
 			s.Wrong = fmt.Sprintf("status %d: %.300q", status, answer)
+			return nil
+		}
+		if time.Since(first) > deliverWithin {
+			s.Wrong = fmt.Sprintf("not taken within %s, the last answer was %d: %.300q", deliverWithin, status, answer)
 			return nil
 		}
 		select {
