@@ -189,7 +189,7 @@ func (a *api) batches(ctx context.Context, lane int) ([]batch, error) {
 			return nil, fmt.Errorf("batch header %.200q: %w", lines.Text(), err)
 		}
 		if want := uint64(len(all) + 1); b.Seq != want {
-			return nil, fmt.Errorf("batch header %d stands where %d should", b.Seq, want)
+			return nil, fmt.Errorf("where batch header %d should stand: %.300s", want, lines.Text())
 		}
 		all = append(all, b)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -63,15 +64,30 @@ func (j *Journal) batches(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := headerWriter{enc: json.NewEncoder(w)}
-	if from < state.First {
-		if err := j.fromArchive(&out, lane, from, state.First); err != nil {
-			out.fail(err)
-			return
-		}
-		from = state.First
-	}
-	if err := fromStream(r.Context(), &out, j.Streams[lane], from, state.Last); err != nil {
+	if err := j.headers(r.Context(), &out, lane, from, &state); err != nil {
 		out.fail(err)
+	}
+}
+
+// headers writes those from a sequence to the end of the state. What the journal gives away meanwhile stands in the archive.
+func (j *Journal) headers(ctx context.Context, out *headerWriter, lane int, from uint64, state *journal.State) error {
+	for first := state.First; ; {
+		if from < first {
+			if err := j.fromArchive(out, lane, from, first); err != nil {
+				return err
+			}
+			from = first
+		}
+		var err error
+		from, err = fromStream(ctx, out, j.Streams[lane], from, state.Last)
+		if !errors.Is(err, journal.ErrGap) {
+			return err
+		}
+		now, failed := j.Streams[lane].State(ctx)
+		if failed != nil || now.First <= from {
+			return err // nothing was trimmed: it is missing
+		}
+		first = now.First
 	}
 }
 
@@ -116,29 +132,30 @@ func (j *Journal) fromArchive(out *headerWriter, lane int, from, before uint64) 
 	return nil
 }
 
-func fromStream(ctx context.Context, out *headerWriter, s journal.Stream, from, last uint64) error {
+// fromStream returns the sequence that it did not come to.
+func fromStream(ctx context.Context, out *headerWriter, s journal.Stream, from, last uint64) (next uint64, err error) {
 	if from > last {
-		return nil
+		return from, nil
 	}
 	reader, err := s.Read(ctx, from)
 	if err != nil {
-		return err
+		return from, err
 	}
 	defer reader.Close()
-	for seq := from; seq <= last && out.n < maxHeaders; seq++ {
+	for next = from; next <= last && out.n < maxHeaders; next++ {
 		m, err := reader.Next(ctx)
 		if err != nil {
-			return err
+			return next, err
 		}
 		h, _, err := journal.Open(m.Data)
 		if err != nil {
-			return err
+			return next, err
 		}
 		if err := out.write(header(m.Seq, m.Stamp, &h, journal.HashOf(m.Data), len(m.Data), "journal")); err != nil {
-			return err
+			return next, err
 		}
 	}
-	return nil
+	return next, nil
 }
 
 func header(seq uint64, stamp int64, h *journal.Header, hash journal.Hash, size int, source string) *BatchHeader {
