@@ -80,7 +80,8 @@ var errNoLook = errors.New("the engine did not look at the stream")
 // healthLooks is how often the engine is asked in a row when it does not look.
 const healthLooks = 10
 
-// writeError asks the engine whether the stream is frozen after a failed write or sync. Such a stream gives no answers.
+// writeError asks the engine whether it has given up, or frozen the stream after a failed write of its own. What our appends
+// meet their own answers tell; a store that a failed trim has frozen shows at the next append.
 // Before it looks at a stream the engine looks at itself: it says no when a processor has been away for a millisecond at the
 // wrong moment, and knows no stream when it may not open one more file. Such an answer is errNoLook.
 func (s *Stream) writeError() (err error) {
