@@ -71,6 +71,9 @@ func TestWhatWeStartedIsNotOthers(t *testing.T) {
 // TestCoresApart: it measures, or says that it cannot, and it ends.
 func TestCoresApart(t *testing.T) {
 	d := coresApart()
+	for tries := 0; d == 0 && tries < 100; tries++ { // beside other tests the two may not run at once for a while
+		d = coresApart()
+	}
 	if d < 0 || d > time.Millisecond || d == 0 && runtime.GOMAXPROCS(0) > 1 && runtime.NumCPU() > 1 {
 		t.Errorf("%s from one processor to another", d)
 	}
