@@ -11,6 +11,8 @@ func TestOrderOfCalls(t *testing.T) {
 		blk    = "</data/journal/store/jetstream/$G/streams/lane-0/msgs/1.blk>"
 		sock   = "<TCP:[127.0.0.1:8000->127.0.0.1:5000]>"
 		record = `11 pwrite64(7` + blk + `, "..."..., 300, 0) = 300` + "\n"
+		synced = "11 fsync(7" + blk + ") = 0\n"
+		tick   = `11 pwrite64(7` + blk + `, "\221\0\0\0\7\0milliard.lane-0MLD1\4\0\0\0"..., 133, 300) = 133` + "\n"
 		answer = `12 write(9` + sock + `, "HTTP/1.1 200 OK\r\nServer"..., 150) = 150` + "\n"
 	)
 	for name, c := range map[string]struct {
@@ -27,8 +29,11 @@ func TestOrderOfCalls(t *testing.T) {
 			record + "11 fsync(7" + blk + " <unfinished ...>\n" + "13 read(9" + sock + ", \"GET \"..., 10) = 10\n" +
 				"11 <... fsync resumed>) = 0\n" + answer, 0,
 		},
-		"another file": {record + "11 fsync(7</data/ledger.duckdb>) = 0\n" + answer, 1},
-		"two answers":  {record + "11 fsync(7" + blk + ") = 0\n" + answer + answer, 1},
+		"another file":               {record + "11 fsync(7</data/ledger.duckdb>) = 0\n" + answer, 1},
+		"a tick meanwhile":           {record + synced + tick + answer, 0},
+		"nothing but a tick":         {tick + synced + answer, 1},
+		"a tick is synced, too late": {tick + "11 fsync(7" + blk + " <unfinished ...>\n" + record + "11 <... fsync resumed>) = 0\n" + answer, 1},
+		"two answers":                {record + "11 fsync(7" + blk + ") = 0\n" + answer + answer, 1},
 	} {
 		o, err := readOrder(strings.NewReader(c.trace), "8000")
 		if err != nil {
