@@ -125,15 +125,16 @@ func (o *order) enter(call, args string) tracked {
 	case strings.HasPrefix(t.path, "TCP") && strings.HasPrefix(call, "write"):
 		o.answer(args, data)
 	default:
-		t.own = ownRecord(data)
+		t.own = ownRecord(t.path, data)
 	}
 	return t
 }
 
-// ownRecord: ticks and tallies are written when it is time for them, which may be between the sync of a request's record and
-// its answer. No answer stands on them. Behind its magic a batch says what it is.
-func ownRecord(data string) bool {
-	return strings.Contains(data, fmt.Sprintf(`MLD1\%o\0`, journal.KindTick)) || strings.Contains(data, fmt.Sprintf(`MLD1\%o\0`, journal.KindTallies))
+// ownRecord: in a lane's file the server also writes ticks and tallies, and the engine marks of what was trimmed, when it is
+// time for them, which may be between the sync of a request's record and its answer. No answer stands on them. Behind its
+// magic a batch says what it is.
+func ownRecord(path, data string) bool {
+	return hit{path: path}.laneFile() && !strings.Contains(data, fmt.Sprintf(`MLD1\%o`, journal.KindEvents))
 }
 
 // leave is a call that returns.
