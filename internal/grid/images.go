@@ -29,6 +29,7 @@ type imageStore struct {
 	// newest stands on.
 	slabs  []slabPart
 	before map[string]bool
+	saved  uint64 // the sequence of the image that was saved last; 0 before the first
 }
 
 // stretchOf names a stretch of a generation of the window.
@@ -157,8 +158,12 @@ func scanPart(name, kind string, number *uint64) bool {
 	return err == nil
 }
 
-// save writes the snapshot as an image and returns when it is durable. It then removes what no kept image needs.
+// save writes the snapshot as an image and returns when it is durable. It then removes what no kept image needs. An image
+// that was saved last is not saved again: it would count as the one before itself, whose parts would go.
 func (s *imageStore) save(snap *Snapshot) error {
+	if snap.pos.Seq == s.saved {
+		return nil
+	}
 	for i := range snap.gens {
 		if err := s.saveGeneration(&snap.gens[i]); err != nil {
 			return err
@@ -185,7 +190,11 @@ func (s *imageStore) save(snap *Snapshot) error {
 	if err := s.clean(snap); err != nil {
 		return err
 	}
-	return s.cleanSlabs(slabs)
+	if err := s.cleanSlabs(slabs); err != nil {
+		return err
+	}
+	s.saved = snap.pos.Seq
+	return nil
 }
 
 // saveGeneration writes the stretches of a generation that will not change and do not stand on disk.
