@@ -6,6 +6,8 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 BIN      = bin/milliard
 # Packages without I/O: their tests take seconds.
 PURE     = $(addprefix ./internal/,event columnar token route dedup judge count catalog)
+# Packages with micro-benchmarks.
+HOT      = $(shell grep -rl --include=*_test.go '^func Benchmark' . | xargs -n1 dirname | sort -u)
 # How long each fuzz target runs under `make fuzz`.
 T       ?= 20s
 # How many histories `make sim` runs, and which is the first.
@@ -34,7 +36,8 @@ fmt: ## format every file
 lint: ## format, vet and lint, see .golangci.yml
 	$(TOOL) golangci-lint run ./...
 
-test: ## unit, end-to-end and browser tests
+test: ## every micro-benchmark once; unit, end-to-end and browser tests
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 8m $(HOT)
 	$(GO) test -timeout 8m ./...
 
 race: ## the same tests under the race detector

@@ -209,14 +209,15 @@ func TestDamageShows(t *testing.T) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	b.Run("bare", func(b *testing.B) { benchmarkAppend(b, "") })
-	b.Run("with a high water", func(b *testing.B) { benchmarkAppend(b, b.TempDir()) })
+	b.Run("bare", func(b *testing.B) { benchmarkAppend(b, func(*testing.B) string { return "" }) })
+	b.Run("with a high water", func(b *testing.B) { benchmarkAppend(b, func(b *testing.B) string { b.Helper(); return b.TempDir() }) })
 }
 
-func benchmarkAppend(b *testing.B, highWater string) {
+func benchmarkAppend(b *testing.B, highWaterDir func(*testing.B) string) {
 	b.Helper()
 	for _, size := range []int{1 << 10, 32 << 10, 128 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			highWater := highWaterDir(b)
 			s := stream(b, open(b, b.TempDir(), func(o *jet.Options) { o.MaxBytes, o.HighWater = 8<<30, highWater }), "lane-0")
 			data := make([]byte, size)
 			b.SetBytes(int64(size))
