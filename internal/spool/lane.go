@@ -6,7 +6,6 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"milliard/internal/crash"
@@ -32,30 +31,29 @@ type Lane struct {
 	n   int
 	dir string
 
-	busy atomic.Int64 // unix ns when the committer began to write; 0: it does not
-	late atomic.Int64 // unix ns when a write ended that had taken longer than a click waits
-
 	wake chan struct{}
 
 	failing outage.Outage // of writes
 	cramped outage.Outage // of the reserve
 
-	mu       sync.Mutex
-	groups   []*group // wait for the committer; the last one grows
-	spare    *group
-	files    []*file // oldest first
-	current  *file   // is appended to
-	writing  bool    // the committer is at it
-	held     int     // somebody copies the files: none may be removed
-	bytes    int64   // of files
-	broken   error   // nothing is taken until again
-	again    time.Time
-	pause    time.Duration
-	damaged  []string
-	number   uint64    // of the newest file
-	reserve  []string  // files that are nothing yet but room
-	noRoom   error     // why the reserve is not whole
-	askAgain time.Time // for room
+	mu      sync.Mutex
+	groups  []*group // wait for the committer; the last one grows
+	spare   *group
+	files   []*file   // oldest first
+	current *file     // is appended to
+	writing bool      // the committer is at it
+	busy    time.Time // when it began to write; zero: it does not
+	late    time.Time // when a write ended that had taken longer than a click waits
+	held    int       // somebody copies the files: none may be removed
+	bytes   int64     // of files
+	broken  error     // of the last write, which failed then; nothing is taken for pause
+	failed  time.Time
+	pause   time.Duration
+	damaged []string
+	number  uint64    // of the newest file
+	reserve []string  // files that are nothing yet but room
+	noRoom  error     // why the reserve is not whole
+	refused time.Time // when the disk had no room
 }
 
 // file is one file that is not wholly drained.
@@ -228,21 +226,21 @@ func (l *Lane) Commit() (durable bool) {
 // commit makes one batch durable.
 func (l *Lane) commit(g *group) error {
 	began := l.opt.Now()
-	l.busy.Store(began.UnixNano())
 	l.mu.Lock()
 	f := l.current
+	l.busy = began
 	l.mu.Unlock()
 	f, fr, err := l.write(f, g)
-	l.busy.Store(0)
 	now := l.opt.Now()
-	if now.Sub(began) > Patience {
-		l.late.Store(now.UnixNano())
-	}
 	if err == nil {
 		crash.Point(crash.SpoolWritten)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.busy = time.Time{}
+	if now.Sub(began) > Patience {
+		l.late = now
+	}
 	if err != nil {
 		l.breakLocked(err, now)
 		return err
@@ -361,7 +359,7 @@ func (l *Lane) breakLocked(err error, now time.Time) {
 	}
 	l.current = nil
 	l.pause = min(max(2*l.pause, minPause), maxPause)
-	l.broken, l.again = fmt.Errorf("%w: %w", ErrBroken, err), now.Add(l.pause)
+	l.broken, l.failed = fmt.Errorf("%w: %w", ErrBroken, err), now
 	l.m.failures.Inc()
 	if n, say := l.failing.Failed(now); say {
 		l.opt.Log.Error("click spool cannot write, clicks are at risk; it tries again with another file", "lane", l.n, "attempts", n, "err", err)
@@ -377,19 +375,22 @@ func (l *Lane) mendedLocked(now time.Time) {
 }
 
 // brokenLocked says whether the spool takes nothing now. It does again when it is time for another attempt.
-func (l *Lane) brokenLocked() bool { return l.broken != nil && l.opt.Now().Before(l.again) }
+func (l *Lane) brokenLocked() bool {
+	return l.broken != nil && within(l.opt.Now(), l.failed, l.pause)
+}
+
+// within says whether less than d has passed since then. It is over when the clock has stepped back: it must not last for as
+// long as the step.
+func within(now, then time.Time, d time.Duration) bool {
+	passed := now.Sub(then)
+	return passed >= 0 && passed < d
+}
 
 func (l *Lane) slow() bool {
-	now := l.opt.Now().UnixNano()
-	if began := l.busy.Load(); began != 0 && now-began > int64(Patience) {
-		return true
-	}
-	if late := l.late.Load(); late != 0 && now-late < int64(slowFor) {
-		return true
-	}
+	now := l.opt.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.brokenLocked()
+	return !l.busy.IsZero() && now.Sub(l.busy) > Patience || within(now, l.late, slowFor) || l.brokenLocked()
 }
 
 // Status returns what the lane holds.

@@ -89,7 +89,7 @@ func (l *Lane) probe() {
 func (l *Lane) wantsRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.noRoom, errors.ErrUnsupported) || l.opt.Now().Before(l.askAgain) {
+	if errors.Is(l.noRoom, errors.ErrUnsupported) || within(l.opt.Now(), l.refused, refillEvery) {
 		return false
 	}
 	left := int((l.opt.MaxBytes - l.bytes + l.opt.FileBytes - 1) / l.opt.FileBytes) // more could not be filled
@@ -107,7 +107,7 @@ func (l *Lane) takeRoom() bool {
 	if l.noRoom = err; err == nil {
 		l.reserve = append(l.reserve, path)
 	} else {
-		l.askAgain = now.Add(refillEvery)
+		l.refused = now
 	}
 	l.mu.Unlock()
 	if err != nil {

@@ -315,6 +315,39 @@ func TestASlowSpoolIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestAClockThatStepsBackHoldsNothingUp: whatever lasts for a second must not last for as long as the step.
+func TestAClockThatStepsBackHoldsNothingUp(t *testing.T) {
+	now := time.Unix(1_760_000_000, 0)
+	v := &volume{Disk: spool.OS()}
+	d := &late{Disk: v, wait: func() { now = now.Add(21 * time.Millisecond) }}
+	s := open(t, t.TempDir(), func(o *spool.Options) {
+		o.Disk, o.Reserve, o.FileBytes, o.Now = d, 8<<10, 8<<10, func() time.Time { return now }
+	})
+	s.Lane(0).Tend() // the disk has no room
+	v.room = 1 << 20
+	put(t, s, 1)
+	d.wait = nil
+	if s.Status()[0].NoRoom == nil || !s.Slow(0) {
+		t.Fatalf("slow %v, %+v", s.Slow(0), s.Status()[0])
+	}
+	now = now.Add(-time.Hour)
+	if s.Slow(0) {
+		t.Error("slow since a time that has not come yet")
+	}
+	if s.Lane(0).Tend(); s.Status()[0].NoRoom != nil {
+		t.Error("it does not ask for room")
+	}
+	v.fail = errors.New("input/output error")
+	if err := add(s, 2); !errors.Is(err, spool.ErrUnsure) {
+		t.Fatal(err)
+	}
+	v.fail = nil
+	now = now.Add(-time.Hour)
+	if err := add(s, 3); err != nil || s.Slow(0) {
+		t.Errorf("after a failed write: %v, slow %v", err, s.Slow(0))
+	}
+}
+
 // late is a disk whose writes take time.
 type late struct {
 	spool.Disk
