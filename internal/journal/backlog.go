@@ -12,10 +12,10 @@ import (
 // and their incarnations are their own. The lane appends them as soon as it can, with one batch in flight as always. Run
 // alone calls it, but for Waiting.
 type Backlog interface {
-	// Next returns the oldest batch that is not known to be stored, the same one until Stored is called. The bytes are
-	// the caller's.
+	// Next returns the oldest batch that is not known to be stored and can be read now: there may be none although some
+	// wait. The bytes are the caller's.
 	Next() (msg []byte, ok bool)
-	// Stored says that the batch that Next returned is durable in the journal. done tells that it was the last of its
+	// Stored says that the batch that Next returned last is durable in the journal. done tells that it was the last of its
 	// incarnation and that nothing of it is kept any more: the incarnation has ended.
 	Stored() (ended Incarnation, done bool)
 	// Waiting is how many batches there are.

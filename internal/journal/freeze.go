@@ -40,7 +40,9 @@ func (p *Producer) own(tick bool) *frozen {
 	now := p.opt.Now().UnixMilli()
 	if now-p.ticked >= farBehind.Milliseconds() && !p.refused { // log time is about to jump: what was accepted before goes before
 		if p.strict = p.waiting(); p.strict > 0 {
-			return p.drain()
+			if f := p.drain(); f != nil { // or else it cannot be read, perhaps never again: the lane does not wait for that
+				return f
+			}
 		}
 	}
 	// A new process says first that the old one has ended, or just that it is here: that moves log time. While the

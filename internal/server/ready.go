@@ -165,6 +165,10 @@ func spooled(list []spool.Status) ops.Check {
 			errs = append(errs, fmt.Errorf("lane %d: %w", st.Lane, st.Broken))
 			help = helpDisk
 		}
+		for _, what := range st.Unread {
+			errs = append(errs, fmt.Errorf("lane %d: cannot be read: %s", st.Lane, what))
+			help = helpDisk
+		}
 		for _, what := range st.Damaged {
 			errs = append(errs, fmt.Errorf("lane %d: waits for a repair: %s", st.Lane, what))
 			help = helpRepair

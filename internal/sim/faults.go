@@ -36,7 +36,7 @@ type plan struct {
 	damageImage, damageArchive, damageJournal       float64 // per crash
 	journalStops, keepRunning                       bool
 
-	clicks, spoolError    float64 // of new events and retries; per write
+	clicks, spoolError    float64 // of new events and retries; per write and read
 	spoolBytes, spoolFile int64
 	spoolRoom             int64   // that a lane's spool takes in advance
 	spoolFull             float64 // per attempt to take some

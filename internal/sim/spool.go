@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -28,11 +29,15 @@ func (d spoolDisk) List(dir, suffix string) ([]string, error) { return d.f.List(
 // Read reads a file.
 func (d spoolDisk) Read(path string) ([]byte, error) { return d.f.Read(path) }
 
-// ReadAt reads a part of a file.
+// ReadAt reads a part of a file, if the system can do it now.
 func (d spoolDisk) ReadAt(path string, at int64, n int) ([]byte, error) {
+	if w := d.f.w; !w.calm && w.chance(w.plan.spoolError) {
+		w.fault("spool read failed")
+		return nil, errDisk
+	}
 	b, ok := d.f.data[path]
 	if !ok || at+int64(n) > int64(len(b)) {
-		return nil, fmt.Errorf("%s: no %d bytes at %d", path, n, at)
+		return nil, fmt.Errorf("%s: no %d bytes at %d: %w", path, n, at, io.EOF)
 	}
 	return bytes.Clone(b[at : at+int64(n)]), nil
 }

@@ -16,6 +16,7 @@ type Disk interface {
 	// List returns the names of the files in dir that end in suffix, sorted. A directory that is not there is empty.
 	List(dir, suffix string) ([]string, error)
 	Read(path string) ([]byte, error)
+	// ReadAt returns n bytes of a file. It wraps io.EOF if the file ends before them.
 	ReadAt(path string, at int64, n int) ([]byte, error)
 	// Reserve makes a file of zeros that is not there yet and has its room on the disk already, so that a write into it
 	// finds room whatever else fills the disk. It wraps errors.ErrUnsupported where there is no such thing.

@@ -35,12 +35,14 @@ type Lane struct {
 
 	failing outage.Outage // of writes
 	cramped outage.Outage // of the reserve
+	unread  outage.Outage // of reads
 
 	mu      sync.Mutex
 	groups  []*group // wait for the committer; the last one grows
 	spare   *group
 	files   []*file   // oldest first
 	current *file     // is appended to
+	out     *file     // whose batch was given by Next
 	writing bool      // the committer is at it
 	busy    time.Time // when it began to write; zero: it does not
 	late    time.Time // when a write ended that had taken longer than a click waits
@@ -63,7 +65,10 @@ type file struct {
 	frames  []Frame
 	stored  int // of them, known to be in the journal
 	bytes   int64
-	damaged bool // it must stay
+	damaged bool  // it must stay
+	unread  error // of the last read, which failed then; the next one is due after pause
+	tried   time.Time
+	pause   time.Duration
 	w       Appender
 	end     int64 // of what was written; the committer's
 	count   int   // of frames that were written; the committer's
@@ -345,11 +350,14 @@ func (l *Lane) keepLocked(f *file, fr Frame) {
 	l.bytes += f.bytes - was
 }
 
-// Pauses between attempts while every write fails.
+// Pauses between attempts while every write fails, or every read of a file.
 const (
 	minPause = time.Second
 	maxPause = 30 * time.Second
 )
+
+// longer returns the pause that follows a pause.
+func longer(pause time.Duration) time.Duration { return min(max(2*pause, minPause), maxPause) }
 
 // breakLocked ends the life of the current file as a place to write to: after a failed sync nobody knows what stands on the
 // disk. The next attempt, with a new file, is made after a pause.
@@ -358,7 +366,7 @@ func (l *Lane) breakLocked(err error, now time.Time) {
 		l.current.w = nil // abandoned; what is durable in it can still be drained
 	}
 	l.current = nil
-	l.pause = min(max(2*l.pause, minPause), maxPause)
+	l.pause = longer(l.pause)
 	l.broken, l.failed = fmt.Errorf("%w: %w", ErrBroken, err), now
 	l.m.failures.Inc()
 	if n, say := l.failing.Failed(now); say {
@@ -402,6 +410,9 @@ func (l *Lane) Status() Status {
 		Broken: l.broken, Since: l.failing.Since(), Damaged: l.damaged,
 	}
 	for _, f := range l.files {
+		if f.unread != nil {
+			s.Unread = append(s.Unread, fmt.Sprintf("%s: %v", filepath.Base(f.path), f.unread))
+		}
 		for i := f.stored; i < len(f.frames); i++ {
 			s.Batches++
 			s.Events += int64(f.frames[i].Header.Events)

@@ -187,6 +187,7 @@ type Status struct {
 	NoRoom  error     // why that is less than it should be
 	Broken  error     // why the last write failed; the next attempt may be due
 	Since   time.Time // when writes began to fail
+	Unread  []string  // files that could not be read the last time, and why; they are tried again
 	Damaged []string  // files that can be drained only in part, or not at all, and why
 }
 

@@ -1,0 +1,26 @@
+package server
+
+import (
+	"strings"
+	"testing"
+
+	"milliard/internal/spool"
+)
+
+// TestReadinessSaysWhatASpoolFileWaitsFor: one that cannot be read now needs no repair.
+func TestReadinessSaysWhatASpoolFileWaitsFor(t *testing.T) {
+	const file = "0000000001.spool: too many open files"
+	for name, tc := range map[string]struct {
+		st   spool.Status
+		help string
+	}{
+		"unread":  {spool.Status{Events: 1, Batches: 1, Unread: []string{file}}, helpDisk},
+		"damaged": {spool.Status{Damaged: []string{file}}, helpRepair},
+		"both":    {spool.Status{Unread: []string{"0000000002.spool"}, Damaged: []string{file}}, helpRepair},
+	} {
+		c := spooled([]spool.Status{tc.st})
+		if c.OK || c.Help != tc.help || !strings.Contains(c.Reason, file) {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+}
