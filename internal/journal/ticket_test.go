@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,23 +22,25 @@ func TestTellingInsteadOfWaiting(t *testing.T) {
 		if first.With(second) || !second.With(third) {
 			t.Error("the second batch is that of the second and the third event")
 		}
-		told := make([]int, 3)
+		var told [3]atomic.Int32
 		for i, ticket := range []journal.Ticket{first, second, third} {
-			ticket.Tell(func() { told[i]++ })
+			ticket.Tell(func() { told[i].Add(1) })
 			if !errors.Is(ticket.Err(), journal.ErrUnknown) {
 				t.Errorf("before: %v", ticket.Err())
 			}
 		}
 		synctest.Wait()
-		if told[0]+told[1]+told[2] != 0 {
-			t.Fatalf("too early: %v", told)
+		for i := range told {
+			if n := told[i].Load(); n != 0 {
+				t.Fatalf("too early: ticket %d told %d times", i, n)
+			}
 		}
 		if err := first.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		for i, n := range told {
-			if n != 1 {
+		for i := range told {
+			if n := told[i].Load(); n != 1 {
 				t.Errorf("ticket %d told %d times", i, n)
 			}
 		}
