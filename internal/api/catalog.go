@@ -112,7 +112,8 @@ func (a *Catalog) fail(w http.ResponseWriter, err error) {
 		// The caller may try again: applying the same document twice changes nothing.
 		w.Header().Set("Retry-After", "1")
 		WriteError(w, http.StatusServiceUnavailable, "unknown", err)
-	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrStopped), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrStopped), errors.Is(err, journal.ErrUnavailable),
+		errors.Is(err, context.DeadlineExceeded):
 		w.Header().Set("Retry-After", "5")
 		WriteError(w, http.StatusServiceUnavailable, "unavailable", err)
 	default:

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,5 +187,14 @@ func TestExampleNetworkAppliesAndRoundTrips(t *testing.T) {
 		if status, body := send(t, srv, "POST", "/v1/catalog/apply", doc); status != 200 || !strings.Contains(body, `"records":0`) {
 			t.Errorf("applied again: %d %s", status, body)
 		}
+	}
+}
+
+// TestAHistoryThatCannotBeReadNowIsAskedForAgain: want of descriptors passes, and is no fault of the program.
+func TestAHistoryThatCannotBeReadNowIsAskedForAgain(t *testing.T) {
+	w := httptest.NewRecorder()
+	new(Catalog).fail(w, fmt.Errorf("control record 7: %w: %w", journal.ErrUnavailable, syscall.EMFILE))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %v: %s", w.Code, w.Header(), w.Body)
 	}
 }

@@ -97,6 +97,7 @@ type LaneStatus struct {
 	CaughtUp  bool
 	Halted    error
 	FlushErr  error
+	ReadErr   error     // why the next batch cannot be read now
 	FlushedAt time.Time // zero before the first flush of this process
 	FoldedAt  time.Time
 	Sealed    uint64
@@ -124,7 +125,7 @@ func (l *Lane) Status() LaneStatus {
 	defer l.mu.Unlock()
 	s := LaneStatus{
 		Lane: l.cfg.Lane, Folded: l.st.pos, Committed: l.committed, CaughtUp: l.caughtUp, Halted: l.halted,
-		FlushErr: l.flushErr, FlushedAt: l.flushedAt, FoldedAt: l.foldedAt, Sealed: l.sealed, Images: l.imageSeq,
+		FlushErr: l.flushErr, ReadErr: l.readErr, FlushedAt: l.flushedAt, FoldedAt: l.foldedAt, Sealed: l.sealed, Images: l.imageSeq,
 		Events: l.events, Window: l.st.window.Stats(), Orders: len(l.st.orders.List()),
 		Pages: l.st.minted.Len() + l.st.imports.Len(), Clamped: l.st.clamped,
 	}

@@ -63,6 +63,7 @@ type Lane struct {
 	caughtUp  bool  // recovery is over: the lane counts
 	halted    error // why the lane has stopped for good
 	flushErr  error // why the last flush attempt failed; nil after a success
+	readErr   error // why the next batch cannot be read now; nil once it was
 	flushedAt time.Time
 	foldedAt  time.Time
 	openedAt  time.Time     // when the open generation began
@@ -82,7 +83,7 @@ type Lane struct {
 
 	marks marks // for readers that must not wait for mu
 
-	recovering, flushing, keeping outage.Outage // what is tried again and again, for the log
+	recovering, reading, flushing, keeping outage.Outage // what is tried again and again, for the log
 
 	kick  chan struct{}  // asks the flusher for a flush now
 	saves chan *Snapshot // committed snapshots for the keeper; capacity 1
@@ -209,7 +210,7 @@ func (l *Lane) label() string { return fmt.Sprint(l.cfg.Lane) }
 
 // recoverPatiently tries again as long as the ledger cannot be had: the doors and the journal do without it meanwhile.
 func (l *Lane) recoverPatiently(ctx context.Context) (*source, error) {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
 		src, err := l.recover(ctx)
 		unavailable := errors.Is(err, ledger.ErrUnavailable) && !errors.Is(err, ErrHalt)
 		l.mu.Lock()
@@ -224,9 +225,7 @@ func (l *Lane) recoverPatiently(ctx context.Context) (*source, error) {
 		if n, say := l.recovering.Failed(time.Now()); say {
 			l.cfg.Log.Warn("lane cannot recover yet, trying again", "lane", l.cfg.Lane, "attempts", n, "err", err)
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !pause(ctx, wait) {
 			return nil, ctx.Err()
 		}
 	}
@@ -268,17 +267,42 @@ func (l *Lane) foldAll(ctx context.Context, reader journal.Reader) error {
 	}
 }
 
-// next takes the next message from the journal; without wait, only if it is here. It never skips.
+// next takes the next message from the journal; without wait, only if it is here. It never skips: what cannot be read now
+// is tried again until ctx ends.
 func (l *Lane) next(ctx context.Context, reader journal.Reader, wait bool) (m journal.Message, ok bool, err error) {
-	m, ok, err = reader.TryNext()
-	if err == nil && !ok && wait {
-		m, err = reader.Next(ctx)
-		ok = err == nil
+	for again := minRetry; ; again = min(2*again, maxRetry) {
+		m, ok, err = reader.TryNext()
+		if err == nil && !ok && wait {
+			m, err = reader.Next(ctx)
+			ok = err == nil
+		}
+		if err != nil && !passing(err) {
+			return m, false, fmt.Errorf("%w: read journal: %w", ErrHalt, err)
+		}
+		l.couldRead(err)
+		if err == nil {
+			return m, ok, nil
+		}
+		if !wait || !pause(ctx, again) {
+			return m, false, ctx.Err()
+		}
 	}
+}
+
+// couldRead takes note of an attempt to read, for the log and for Status.
+func (l *Lane) couldRead(err error) {
 	if err != nil {
-		return m, false, fmt.Errorf("%w: read journal: %w", ErrHalt, err)
+		if n, say := l.reading.Failed(time.Now()); say {
+			l.cfg.Log.Warn("lane cannot read its next batch, trying again", "lane", l.cfg.Lane, "attempts", n, "err", err)
+		}
+	} else if n, lasted, over := l.reading.Worked(time.Now()); over {
+		l.cfg.Log.Info("lane reads again", "lane", l.cfg.Lane, "failed", n, "after", lasted)
+	} else {
+		return
 	}
-	return m, ok, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readErr = err
 }
 
 // fold waits for room and folds one message.
@@ -399,7 +423,7 @@ func (l *Lane) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
 		err := l.write(ctx, g)
 		if err == nil {
 			break
@@ -410,9 +434,7 @@ func (l *Lane) flush(ctx context.Context) error {
 		if n, say := l.flushing.Failed(time.Now()); say {
 			l.cfg.Log.Error("flush failed, trying again; counts gather in memory and in the journal", "lane", l.cfg.Lane, "attempts", n, "err", err)
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !pause(ctx, wait) {
 			return ctx.Err()
 		}
 	}

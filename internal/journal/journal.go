@@ -22,6 +22,9 @@ var (
 	ErrStopped = errors.New("journal stream stopped")
 	// ErrGap: the next message is missing or damaged. The reader never skips by itself.
 	ErrGap = errors.New("journal gap")
+	// ErrUnavailable: a message cannot be read now, for want of descriptors or after an I/O error. Nothing is known to be
+	// missing. Try again.
+	ErrUnavailable = errors.New("journal unavailable")
 )
 
 // Message is one stored message.
@@ -56,7 +59,7 @@ type Stream interface {
 	// Read starts at sequence from (>= 1) and follows the stream: what this process appended, and what stood there
 	// when the stream was opened.
 	Read(ctx context.Context, from uint64) (Reader, error)
-	// Get returns one message, ErrGap when it is not there. The caller owns its Data, as it owns that of a Reader's.
+	// Get returns one message, ErrGap when it is not there, or ErrUnavailable. The caller owns its Data, as it owns that of a Reader's.
 	Get(ctx context.Context, seq uint64) (Message, error)
 	State(ctx context.Context) (State, error)
 	// Trim deletes messages below seq: all of them, or of a large stream those that go without holding up appends. The
@@ -66,7 +69,8 @@ type Stream interface {
 
 // Reader yields messages in sequence order, each exactly once.
 type Reader interface {
-	// Next waits for the next message. It returns ctx.Err() when ctx ends first, ErrGap when the sequence is broken.
+	// Next waits for the next message. It returns ctx.Err() when ctx ends first, ErrGap when the sequence is broken. After
+	// ErrUnavailable the same message comes next; any other error stays.
 	Next(ctx context.Context) (Message, error)
 	// TryNext returns the next message when it is already here; ok is false otherwise.
 	TryNext() (m Message, ok bool, err error)

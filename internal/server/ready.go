@@ -146,6 +146,8 @@ func laneReady(l grid.LaneStatus) ops.Check {
 		return ops.Fail(name, "recovering: folding up to the ledger's position", helpWait)
 	case l.FlushErr != nil:
 		return check(name, fmt.Errorf("ledger: %w", l.FlushErr), help)
+	case l.ReadErr != nil:
+		return check(name, fmt.Errorf("journal: %w", l.ReadErr), helpDisk)
 	}
 	return ops.Pass(name)
 }

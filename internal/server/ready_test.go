@@ -1,9 +1,13 @@
 package server
 
 import (
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
+	"milliard/internal/grid"
+	"milliard/internal/journal"
 	"milliard/internal/spool"
 )
 
@@ -22,5 +26,13 @@ func TestReadinessSaysWhatASpoolFileWaitsFor(t *testing.T) {
 		if c.OK || c.Help != tc.help || !strings.Contains(c.Reason, file) {
 			t.Errorf("%s: %+v", name, c)
 		}
+	}
+}
+
+// TestALaneThatCannotReadIsNotReady: it does not count, and a repair would not help.
+func TestALaneThatCannotReadIsNotReady(t *testing.T) {
+	c := laneReady(grid.LaneStatus{CaughtUp: true, ReadErr: fmt.Errorf("%w: %w", journal.ErrUnavailable, syscall.EMFILE)})
+	if text := fmt.Sprint(c); c.OK || !strings.Contains(text, "too many open files") || !strings.Contains(text, helpDisk) {
+		t.Error(text)
 	}
 }

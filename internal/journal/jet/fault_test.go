@@ -34,6 +34,53 @@ func limitFiles(t *testing.T, size uint64) (restore func()) {
 	return restore
 }
 
+// TestWantOfDescriptorsLosesNothing: the engine opens a file for every block that it does not hold.
+func TestWantOfDescriptorsLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, nil)
+	const last = 200
+	fill := stream(t, j, "lane-0")
+	for seq := range uint64(last) {
+		if _, err := fill.Append(t.Context(), seq, make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shut(t, j)
+	s := stream(t, open(t, dir, nil), "lane-0")
+	r, err := s.Read(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	none := was
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	_, got := s.Get(t.Context(), 2)
+	_, read := r.Next(t.Context())
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{got, read} {
+		if !errors.Is(err, journal.ErrUnavailable) || !errors.Is(err, syscall.EMFILE) || errors.Is(err, journal.ErrGap) {
+			t.Errorf("without descriptors: %v", err)
+		}
+	}
+	for seq := uint64(1); seq <= last; seq++ {
+		if m, err := r.Next(t.Context()); err != nil || m.Seq != seq {
+			t.Fatalf("message %d where %d was expected: %v", m.Seq, seq, err)
+		}
+	}
+	if st, err := s.State(t.Context()); err != nil || st.Messages != last || st.Lost != 0 || st.Deleted != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
 func TestAWriteErrorStopsTheStreamUntilReopen(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, nil)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"milliard/internal/durable"
 	"milliard/internal/journal"
 	"milliard/internal/planted"
 )
@@ -40,8 +41,11 @@ type reader struct {
 	brought  chan struct{} // closed behind the portion that was asked for last
 	underway int           // portions without their end mark
 	size     int           // running average of a message's bytes
-	err      error
+	err      error         // what ended the reader
 }
+
+// portions has room for everything that may be under way.
+func portions() chan fetched { return make(chan fetched, maxUnderway*(maxPerFetch+1)) }
 
 // Read follows the stream from a sequence on.
 func (s *Stream) Read(_ context.Context, from uint64) (journal.Reader, error) {
@@ -51,9 +55,7 @@ func (s *Stream) Read(_ context.Context, from uint64) (journal.Reader, error) {
 	if s.isClosed() { // a stream that cannot be written can still be read
 		return nil, s.failure()
 	}
-	return &reader{
-		s: s, in: make(chan fetched, maxUnderway*(maxPerFetch+1)), next: from, asked: from, size: 64 << 10,
-	}, nil
+	return &reader{s: s, in: portions(), next: from, asked: from, size: 64 << 10}, nil
 }
 
 // ask keeps fetches under way as long as there is something to read.
@@ -70,13 +72,13 @@ func (r *reader) ask() {
 		}
 		before, after := r.brought, make(chan struct{})
 		r.brought = after
-		go func(seq uint64) {
+		go func(to chan<- fetched, seq uint64) {
 			defer close(after)
 			if before != nil { // portions come in order
 				<-before
 			}
-			r.s.fetch(r.in, seq, n)
-		}(r.asked)
+			r.s.fetch(to, seq, n)
+		}(r.in, r.asked)
 		r.asked += uint64(n)
 		r.underway++
 	}
@@ -98,7 +100,8 @@ func (s *Stream) fetch(to chan<- fetched, seq uint64, n int) {
 	to <- fetched{end: true}
 }
 
-// load reads one message.
+// load reads one message. What the engine says of it is a gap, what the operating system says is not: then the engine has
+// not seen the message.
 func (s *Stream) load(seq uint64) (journal.Message, error) {
 	sm, err := s.store.LoadMsg(seq, nil)
 	if err != nil && planted.Is(planted.SkipOnGap) {
@@ -109,6 +112,8 @@ func (s *Stream) load(seq uint64) (journal.Message, error) {
 		return s.stored.message(sm), nil
 	case errors.Is(err, server.ErrStoreClosed):
 		return journal.Message{}, journal.ErrStopped
+	case durable.Passing(err):
+		return journal.Message{}, fmt.Errorf("%w: message %d: %w", journal.ErrUnavailable, seq, err)
 	}
 	return journal.Message{}, fmt.Errorf("%w: message %d: %w", journal.ErrGap, seq, err)
 }
@@ -140,12 +145,24 @@ func (l *layout) message(sm *server.StoreMsg) journal.Message {
 	return journal.Message{Seq: v.Field(l.seq).Uint(), Stamp: v.Field(l.stamp).Int(), Data: v.Field(l.data).Bytes()}
 }
 
+// fail ends the reader, unless the error passes.
 func (r *reader) fail(err error) error {
 	if r.s.isClosed() {
 		err = journal.ErrStopped
 	}
-	r.err = fmt.Errorf("read %s at %d: %w", r.s.name, r.next, err)
-	return r.err
+	err = fmt.Errorf("read %s at %d: %w", r.s.name, r.next, err)
+	if errors.Is(err, journal.ErrUnavailable) {
+		r.startOver()
+	} else {
+		r.err = err
+	}
+	return err
+}
+
+// startOver asks for the next message anew. The portions under way lie behind it: they end in a channel that nobody reads.
+func (r *reader) startOver() {
+	r.in, r.held = portions(), nil
+	r.asked, r.brought, r.underway = r.next, nil, 0
 }
 
 // take looks at one result. ok is false when it was only an end mark.
