@@ -27,7 +27,7 @@ func (l *Lane) marked() error {
 	path := l.cfg.HaltFile
 	names, err := l.cfg.Files.List(filepath.Dir(path), filepath.Base(path))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrHalt, err)
+		return halting(err)
 	}
 	if len(names) == 0 {
 		return nil

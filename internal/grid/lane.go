@@ -208,18 +208,18 @@ func (l *Lane) letGo() {
 
 func (l *Lane) label() string { return fmt.Sprint(l.cfg.Lane) }
 
-// recoverPatiently tries again as long as the ledger cannot be had: the doors and the journal do without it meanwhile.
+// recoverPatiently tries again as long as something cannot be had right now: the doors do without the lane meanwhile.
 func (l *Lane) recoverPatiently(ctx context.Context) (*source, error) {
 	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
 		src, err := l.recover(ctx)
-		unavailable := errors.Is(err, ledger.ErrUnavailable) && !errors.Is(err, ErrHalt)
+		again := passing(err)
 		l.mu.Lock()
 		l.flushErr = nil
-		if unavailable {
+		if again {
 			l.flushErr = err
 		}
 		l.mu.Unlock()
-		if !unavailable {
+		if !again {
 			return src, err
 		}
 		if n, say := l.recovering.Failed(time.Now()); say {

@@ -15,6 +15,7 @@ import (
 
 	"milliard/internal/archive"
 	"milliard/internal/count"
+	"milliard/internal/durable"
 	"milliard/internal/event"
 	"milliard/internal/journal"
 	"milliard/internal/journal/mem"
@@ -94,6 +95,7 @@ type bench struct {
 	options func(*Options) // of a test that wants others
 	rarely  bool           // an image is only written at the end
 	log     *slog.Logger   // default: discard
+	files   durable.Files  // of images; default: the disk
 }
 
 func newBench(t *testing.T) *bench {
@@ -126,7 +128,7 @@ func (b *bench) start() {
 		b.log = slog.New(slog.DiscardHandler)
 	}
 	b.lane, err = NewLane(LaneConfig{
-		Options: opt, Stream: b.stream, Ledger: b.book, Archive: arch,
+		Options: opt, Stream: b.stream, Ledger: b.book, Archive: arch, Files: b.files,
 		ImageDir: filepath.Join(b.dir, "images"), FlushInterval: time.Millisecond, ImageInterval: every,
 		ImageEvents: events, TrimInterval: 2 * time.Millisecond, Log: b.log,
 		Metrics: NewMetrics(prometheus.NewRegistry()),

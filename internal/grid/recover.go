@@ -12,30 +12,27 @@ import (
 
 // recover brings the lane to the ledger's position and returns a source that stands behind it: newest image at or below
 // the ledger's position L, then (C, L] folded without counting, then counting is switched on. What stands behind L is
-// counted wherever it is: a ledger that was restored from a backup catches up from the archive. A ledger that cannot be
-// had right now is no reason to halt: the error wraps ledger.ErrUnavailable, and it is tried again.
+// counted wherever it is: a ledger that was restored from a backup catches up from the archive. What cannot be had right
+// now is no reason to halt: the error is passing, and all of it is tried again.
 func (l *Lane) recover(ctx context.Context) (*source, error) {
 	epoch, at, err := l.cfg.Ledger.Acquire(ctx, l.cfg.Lane)
 	if err != nil {
-		if !errors.Is(err, ledger.ErrUnavailable) {
-			err = fmt.Errorf("%w: %w", ErrHalt, err)
-		}
-		return nil, fmt.Errorf("acquire ledger: %w", err)
+		return nil, fmt.Errorf("acquire ledger: %w", halting(err))
 	}
 	stream, err := l.cfg.Stream.State(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: journal state: %w", ErrHalt, err)
+		return nil, fmt.Errorf("journal state: %w", halting(err))
 	}
 	sealed, err := l.cfg.Archive.Last(l.cfg.Lane)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHalt, err)
+		return nil, halting(err)
 	}
 	if err := l.compare(ctx, stream, &at, sealed); err != nil {
 		return nil, err
 	}
 	st, err := l.loadChecked(ctx, l.images, at.Seq)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHalt, err)
+		return nil, halting(err)
 	}
 	from := st.pos.Seq
 	if planted.Is(planted.WindowReplay) {
@@ -48,14 +45,14 @@ func (l *Lane) recover(ctx context.Context) (*source, error) {
 	st.dropSealed(sealed)
 	src := newSource(ctx, &l.cfg, st.pos.Seq+1, stream.First)
 	if err := foldTo(ctx, st, src, at.Seq); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: catch up to the ledger: %w", ErrHalt, err), src.Close())
+		return nil, errors.Join(fmt.Errorf("catch up to the ledger: %w", halting(err)), src.Close())
 	}
 	if st.pos.Seq != at.Seq || st.pos.Hash != at.Hash {
 		return nil, errors.Join(fmt.Errorf("%w: batch %d is not the one that the ledger counted", ErrHalt, at.Seq), src.Close())
 	}
 	images, err := l.images.positions()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", ErrHalt, err), src.Close())
+		return nil, errors.Join(halting(err), src.Close())
 	}
 	for len(images) > 0 && images[0] > at.Seq { // of a ledger that was replaced by this one
 		images = images[1:]
@@ -106,7 +103,7 @@ func (l *Lane) compare(ctx context.Context, stream journal.State, at *ledger.Pos
 	}
 	m, err := l.cfg.Stream.Get(ctx, at.Seq)
 	if err != nil {
-		return fmt.Errorf("%w: batch %d, where the ledger stands: %w", ErrHalt, at.Seq, err)
+		return fmt.Errorf("batch %d, where the ledger stands: %w", at.Seq, halting(err))
 	}
 	if journal.HashOf(m.Data) != at.Hash {
 		return fmt.Errorf("%w: batch %d is not the one that the ledger counted", ErrHalt, at.Seq)

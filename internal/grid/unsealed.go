@@ -78,6 +78,9 @@ func (l *Lane) loadChecked(ctx context.Context, images *imageStore, limit uint64
 			images.adopt(st, parts)
 			return st, nil
 		}
+		if passing(err) {
+			return nil, err
+		}
 		l.cfg.Log.Error("image is of another log, trying an older one", "lane", l.cfg.Lane, "seq", st.pos.Seq, "err", err)
 		limit = st.pos.Seq - 1
 	}
