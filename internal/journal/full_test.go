@@ -2,8 +2,10 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -101,5 +103,78 @@ func TestALaneGoesOnWhenTheDiskHasRoomAgain(t *testing.T) {
 			t.Error(err)
 		}
 		l.stop(t)
+	})
+}
+
+// lateState is a stream whose state is not had in time, so many times after the lane has begun.
+type lateState struct {
+	journal.Stream
+	began bool
+	late  int
+}
+
+func (s *lateState) State(ctx context.Context) (journal.State, error) {
+	if s.began && s.late > 0 {
+		s.late--
+		return journal.State{}, context.DeadlineExceeded
+	}
+	s.began = true
+	return s.Stream.State(ctx)
+}
+
+// TestALaneOutlastsAStateThatIsLate: a journal that is full is trimmed, and beside a trim its state may take long. A refused
+// batch of which nothing is unknown needs no state; of another the lane asks until it is told, and counts its tallies once.
+func TestALaneOutlastsAStateThatIsLate(t *testing.T) {
+	full := mem.Fault{Action: mem.Full}
+	for name, tc := range map[string]struct {
+		faults []mem.Fault
+		late   int
+		kinds  string // T: the tallies stand in the journal once
+	}{
+		"refused":                           {[]mem.Fault{{}, full}, 1 << 30, ".EXT"},
+		"unanswered and stored, refused":    {[]mem.Fault{{}, {Action: mem.LoseAck}, full}, 3, ".TEX"},
+		"unanswered, not stored, refused":   {[]mem.Fault{{}, {Action: mem.LoseMessage}, full}, 3, ".EXT"},
+		"unanswered, stored and twice late": {[]mem.Fault{{}, {Action: mem.LoseAck}, full, full}, 2, ".TEX"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(t, journal.ProducerOptions{Stream: &lateState{late: tc.late}}, tc.faults...)
+				synctest.Wait()
+				if err := l.p.AddTallies([]journal.Tally{{Minute: 7, Tenant: 1, Door: "pixel", Reason: "forged", N: 2}}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second) // the bubble's clock: it asks, again and again
+				for i := uint64(1); ; i++ {
+					err := l.add(t, i).Wait(t.Context())
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, journal.ErrFull) {
+						t.Fatal(err)
+					}
+				}
+				l.stop(t)
+				if got := kinds(l.batches(t)); got != tc.kinds && strings.Replace(got, "XE", "EX", 1) != tc.kinds {
+					t.Fatalf("%s, want %s", got, tc.kinds)
+				}
+			})
+		})
+	}
+}
+
+// TestALaneThatAsksCanBeEnded: a state that never comes does not hold up the end.
+func TestALaneThatAsksCanBeEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, journal.ProducerOptions{Stream: &lateState{late: 1 << 30}},
+			mem.Fault{}, mem.Fault{Action: mem.LoseMessage}, mem.Fault{Action: mem.Full})
+		synctest.Wait()
+		if err := l.add(t, 1).Wait(t.Context()); !errors.Is(err, journal.ErrUnknown) {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := l.p.Stop(ctx); err == nil {
+			t.Fatal("it has ended in order")
+		}
 	})
 }

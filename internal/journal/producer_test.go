@@ -62,7 +62,12 @@ func newLane(t *testing.T, opt journal.ProducerOptions, list ...mem.Fault) *lane
 		t.Fatal(err)
 	}
 	l.s = s
-	opt.Stream, opt.Random = s, l
+	opt.Random = l
+	if late, ok := opt.Stream.(*lateState); ok {
+		late.Stream = s
+	} else {
+		opt.Stream = s
+	}
 	l.p = journal.NewProducer(opt)
 	if err := l.p.Start(t.Context()); err != nil {
 		t.Fatal(err)

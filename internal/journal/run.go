@@ -111,14 +111,22 @@ func (p *Producer) resend(life context.Context, f *frozen) (uint64, error) {
 		if !errors.Is(err, ErrUnknown) {
 			return seq, err
 		}
-		pause := time.NewTimer(backoff)
-		select {
-		case <-pause.C:
-		case <-life.Done():
-			pause.Stop()
+		if !pause(life, backoff) {
 			return 0, err
 		}
 		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// pause says whether d passed before life ended.
+func pause(life context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-life.Done():
+		return false
 	}
 }
 
@@ -214,19 +222,43 @@ func (p *Producer) refuse(life context.Context, f *frozen, cause error) error {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(life, p.opt.AppendTimeout)
-	defer cancel()
-	st, err := p.opt.Stream.State(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrStopped, err)
+	last, err := p.last, error(nil)
+	if f.unknown { // if not, the stream stands where it stood: nobody else writes to it
+		if last, err = p.whereabouts(life); err != nil {
+			return err
+		}
 	}
-	if len(f.tallied) > 0 && !p.isStored(ctx, f, st.Last) {
+	if last == p.last {
 		for _, t := range f.tallied {
 			p.putBack(t)
 		}
 	}
-	p.last = st.Last
+	p.last = last
 	return nil
+}
+
+// whereabouts asks where the stream ends until it is told, as beside a trim it may not be at once, or life ends.
+func (p *Producer) whereabouts(life context.Context) (uint64, error) {
+	backoff := minBackoff
+	for {
+		ctx, cancel := context.WithTimeout(life, p.opt.AppendTimeout)
+		st, err := p.opt.Stream.State(ctx)
+		cancel()
+		switch {
+		case err == nil && st.Last >= p.last:
+			return st.Last, nil
+		case err == nil:
+			return 0, fmt.Errorf("%w: %w: it ended at %d and ends at %d", ErrStopped, ErrGap, p.last, st.Last)
+		case errors.Is(err, ErrStopped):
+			return 0, err
+		}
+		p.stats.failed(err)
+		p.log.Warn("where the journal ends is unknown, asking again", "err", err)
+		if !pause(life, backoff) {
+			return 0, fmt.Errorf("%w: %w", ErrStopped, err)
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
 }
 
 // roomAgain lets a lane try again that has refused for want of disk: nobody may send anything to one that is not ready.
@@ -235,15 +267,6 @@ func (p *Producer) roomAgain() {
 		p.cramped, p.refused = false, false
 		p.jammed.Store(false)
 	}
-}
-
-// isStored says whether an earlier attempt to append f was stored after all.
-func (p *Producer) isStored(ctx context.Context, f *frozen, last uint64) bool {
-	if !f.unknown || last <= p.last {
-		return false
-	}
-	m, err := p.opt.Stream.Get(ctx, p.last+1)
-	return err == nil && HashOf(m.Data) == f.hash
 }
 
 // putBack returns a tally that was not stored to those that wait.

@@ -20,6 +20,7 @@ const (
 	helpRoom    = "free room on the disk, then restart: after a failed write nothing is acknowledged before"
 	helpItself  = "free room on the disk; it goes on by itself"
 	helpDisk    = "look at the disk; it tries again by itself"
+	helpLate    = "wait; if it lasts, look at the machine's load and at the disk"
 	helpLimit   = "raise --journal-bytes, or find out why nothing is trimmed; it goes on by itself"
 	helpRepair  = "stop the server, then milliard repair"
 	helpLedger  = "milliard recount still has the sums; stop the server, then milliard repair or restore --ledger-only"
@@ -124,6 +125,8 @@ func helpJournal(err error) string {
 		return ""
 	case errors.Is(err, journal.ErrGap):
 		return helpRepair
+	case !errors.Is(err, journal.ErrStopped): // it was asked and did not answer in time, or had not looked
+		return helpLate
 	case noRoom(err):
 		return helpRoom
 	}

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -34,5 +36,24 @@ func TestALaneThatCannotReadIsNotReady(t *testing.T) {
 	c := laneReady(grid.LaneStatus{CaughtUp: true, ReadErr: fmt.Errorf("%w: %w", journal.ErrUnavailable, syscall.EMFILE)})
 	if text := fmt.Sprint(c); c.OK || !strings.Contains(text, "too many open files") || !strings.Contains(text, helpDisk) {
 		t.Error(text)
+	}
+}
+
+// TestOnlyAJournalThatHasStoppedIsRestarted: one that was asked and has not answered yet only needs time.
+func TestOnlyAJournalThatHasStoppedIsRestarted(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		help string
+	}{
+		{nil, ""},
+		{fmt.Errorf("state of lane-0: %w", context.DeadlineExceeded), helpLate},
+		{errors.New("stream lane-0: the engine did not look at the stream"), helpLate},
+		{fmt.Errorf("%w: sync", journal.ErrStopped), helpRestart},
+		{fmt.Errorf("%w: %w", journal.ErrStopped, syscall.ENOSPC), helpRoom},
+		{fmt.Errorf("%w: %w", journal.ErrStopped, journal.ErrGap), helpRepair},
+	} {
+		if got := helpJournal(tc.err); got != tc.help {
+			t.Errorf("%v: %q", tc.err, got)
+		}
 	}
 }
