@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,7 +94,7 @@ type spy struct {
 	events  []event.Event
 	tallies []journal.Tally
 	fail    error // of Add and AddAll
-	limps   bool
+	limps   atomic.Bool
 }
 
 func (s *spy) Add(e *event.Event, v uint64) (journal.Ticket, error) {
@@ -134,7 +135,7 @@ func (s *spy) Hold(e *event.Event, v uint64) (journal.Held, error) {
 
 func (s *spy) Limping(e *event.Event) (int, bool) {
 	lane, limps := s.lanes.Limping(e)
-	return lane, limps || s.limps
+	return lane, limps || s.limps.Load()
 }
 
 func (s *spy) AddLoad(x *journal.Load, v uint64) error {

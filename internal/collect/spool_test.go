@@ -96,7 +96,7 @@ func TestAClickGoesToOneOfTheTwo(t *testing.T) {
 		{nil, "", 0}, {spool.ErrLate, "1", 0}, {spool.ErrUnsure, "1", 0}, {spool.ErrFull, "", 1}, {spool.ErrBroken, "", 1},
 	} {
 		r := newRig(t, func(c *Config) { c.Spool = fastSpool{brokenSpool{tc.err}} })
-		r.spy.limps = true
+		r.spy.limps.Store(true)
 		if a := r.get("/c/plain/ann"); a.status != 302 || a.header.Get(headerAtRisk) != tc.atRisk {
 			t.Errorf("%v: %d %v", tc.err, a.status, a.header)
 		}
