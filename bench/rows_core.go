@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"time"
 )
 
 func cores() int { return runtime.NumCPU() }
@@ -52,9 +53,11 @@ func rowP6(ctx context.Context, h *harness) error {
 		return err
 	}
 	const rows = 3000
-	argv := []string{
-		"env", "MILLIARD_BENCH_CELLS=100000", test, "-test.run", "^$", "-test.bench", "^BenchmarkFoldMany$",
-		"-test.benchtime", strconv.FormatInt(ids/rows, 10) + "x", "-test.cpu", "1",
+	run := func(ids int64, more ...string) (string, error) {
+		return output(ctx, append([]string{
+			"env", "MILLIARD_BENCH_CELLS=100000", test, "-test.run", "^$", "-test.bench", "^BenchmarkFoldMany$",
+			"-test.benchtime", strconv.FormatInt(ids/rows, 10) + "x", "-test.cpu", "1",
+		}, more...)...)
 	}
 	all := map[string]*series{}
 	order := []string{"minted", "foreign"}
@@ -68,7 +71,7 @@ func rowP6(ctx context.Context, h *harness) error {
 		if err := h.idle(ctx); err != nil {
 			return err
 		}
-		out, err := output(ctx, argv...)
+		out, err := run(ids)
 		if err != nil {
 			return err
 		}
@@ -87,7 +90,7 @@ func rowP6(ctx context.Context, h *harness) error {
 	if h.opt.profile {
 		profile := filepath.Join(h.profiles, "P6.cpu.pprof")
 		allocs := filepath.Join(h.profiles, "P6.allocs.pprof")
-		if _, err := output(ctx, append(argv, "-test.cpuprofile", profile, "-test.memprofile", allocs)...); err != nil {
+		if _, err := run(ids/4, "-test.cpuprofile", profile, "-test.memprofile", allocs); err != nil {
 			return err
 		}
 		h.say("profile: %s", profile)
@@ -150,6 +153,7 @@ type p10Point struct {
 	lanes     int
 	campaigns int
 	events    int64 // 0: as many as there are in the time
+	longer    int   // how much longer a run is than one of another row
 }
 
 func (p *p10Point) setup() setup { return setup{name: "p10", lanes: p.lanes, alone: true} }
@@ -158,21 +162,19 @@ func (p *p10Point) size() *catalogSize {
 	return &catalogSize{campaigns: p.campaigns, affiliates: 10_000}
 }
 
-// longer is how much longer a run of P10 is than another one: it is about what an event costs, so what is paid once (first
-// look-ups, memory that grows) must not weigh more with 100,000 campaigns because their run is short.
-const longer = 3
-
 // rowP10 measures what an event costs the server at other sizes. Nobody reads meanwhile: a report over a hundred times as
 // many campaigns is another question. A hundred million events and a billion are measured by P2 while it runs.
 func rowP10(ctx context.Context, h *harness) error {
+	// What is paid once, first look-ups and memory that grows, must not weigh more because a run is short: with 100,000
+	// campaigns that is much.
 	points := []p10Point{
-		{"10 campaigns", 1, 10, 0},
-		{"1,000 campaigns", 1, 1000, 0},
-		{"100,000 campaigns", 1, 100_000, 0},
-		{"2 lanes", 2, 1000, 0},
-		{"4 lanes", 4, 1000, 0},
-		{"1,000,000 events", 1, 1000, 1_000_000},
-		{"10,000,000 events", 1, 1000, 10_000_000},
+		{"10 campaigns", 1, 10, 0, 2},
+		{"1,000 campaigns", 1, 1000, 0, 2},
+		{"100,000 campaigns", 1, 100_000, 0, 3},
+		{"2 lanes", 2, 1000, 0, 2},
+		{"4 lanes", 4, 1000, 0, 2},
+		{"1,000,000 events", 1, 1000, 1_000_000, 1},
+		{"10,000,000 events", 1, 1000, 10_000_000, 1},
 	}
 	if h.opt.quick {
 		points[2].campaigns, points[2].name = 5_000, "5,000 campaigns"
@@ -191,7 +193,7 @@ func rowP10(ctx context.Context, h *harness) error {
 			if h.opt.quick {
 				l.Events /= 20
 			} else {
-				l.Span = longer * h.opt.span
+				l.Span = time.Duration(p.longer) * h.opt.span
 			}
 			if _, err := h.throughput(ctx, cost[i], p.setup(), p.size(), l); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
