@@ -5,6 +5,7 @@ package catalog
 
 import (
 	"encoding/json"
+	"errors"
 
 	"milliard/internal/event"
 )
@@ -19,6 +20,9 @@ type Record struct {
 	// Changes are applied together or not at all.
 	Changes []Change `json:"changes"`
 }
+
+// ErrRecord: a control record that stands in the stream cannot be understood.
+var ErrRecord = errors.New("unreadable record")
 
 // Change creates, replaces or archives one entity. Numeric ids are given out when the change is accepted and stand in
 // the record, so that folding needs no counter.

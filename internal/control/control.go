@@ -51,7 +51,8 @@ type Control struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	current atomic.Pointer[View]
+	current    atomic.Pointer[View]
+	projecting projecting
 
 	// turn holds one token; whoever has taken it may append, and owns the fields below.
 	turn      chan struct{}
@@ -124,7 +125,7 @@ func readAll(ctx context.Context, stream journal.Stream) (*catalog.Snapshot, err
 func DecodeRecord(m journal.Message) (*catalog.Record, error) {
 	var r catalog.Record
 	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return nil, fmt.Errorf("control record %d: %w", m.Seq, err)
+		return nil, fmt.Errorf("control record %d: %w: %w", m.Seq, catalog.ErrRecord, err)
 	}
 	r.Seq = m.Seq
 	return &r, nil

@@ -17,7 +17,6 @@ import (
 	"milliard/internal/event"
 	"milliard/internal/journal"
 	"milliard/internal/journal/mem"
-	"milliard/internal/ledger"
 	"milliard/internal/token"
 )
 
@@ -378,69 +377,6 @@ func TestDamagedStreamIsNotOpened(t *testing.T) {
 	s.Delete(2)
 	if _, err := Open(t.Context(), s, [32]byte{1}, clock, quiet()); !errors.Is(err, journal.ErrGap) {
 		t.Errorf("deleted record: %v", err)
-	}
-}
-
-// fakeLedger is a Projector that fails now and then.
-type fakeLedger struct {
-	at    uint64
-	fail  int
-	got   []catalog.Record
-	moved chan uint64
-}
-
-func (l *fakeLedger) ControlPosition(context.Context) (uint64, error) { return l.at, nil }
-
-func (l *fakeLedger) Project(_ context.Context, records []catalog.Record, through uint64) error {
-	if l.fail > 0 {
-		l.fail--
-		return fmt.Errorf("flush: %w", ledger.ErrUnavailable)
-	}
-	l.got = append(l.got, records...)
-	l.at = through
-	l.moved <- through
-	return nil
-}
-
-func TestProjectFollowsTheStream(t *testing.T) {
-	s := newStream(t, nil)
-	c := open(t, s, 1)
-	apply(t, c, shop)
-	l := &fakeLedger{at: 1, fail: 2, moved: make(chan uint64, 10)}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.Project(ctx, l) }()
-	if at := <-l.moved; at != 2 {
-		t.Errorf("projected through %d", at)
-	}
-	apply(t, c, `{"tenants":[{"affiliates":[{"key":"x"}]}]}`)
-	if at := <-l.moved; at != 3 {
-		t.Errorf("projected through %d", at)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	if len(l.got) != 2 || l.got[0].Seq != 2 || l.got[0].Actor != "test" || l.got[1].Changes[0].Kind != "affiliate" {
-		t.Errorf("records: %+v", l.got)
-	}
-	if err := c.Project(t.Context(), &fakeLedger{at: 99}); err == nil {
-		t.Error("a ledger ahead of the stream is accepted")
-	}
-}
-
-func TestProjectBringsStoredRecordsIntoForce(t *testing.T) {
-	s := newStream(t, nil)
-	c1, c2 := open(t, s, 1), open(t, s, 1)
-	l := &fakeLedger{at: 1, moved: make(chan uint64, 10)}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c2.Project(ctx, l) }()
-	apply(t, c1, shop)
-	<-l.moved
-	cancel()
-	if err := <-done; err != nil || c2.Version() != 2 {
-		t.Errorf("version %d, %v", c2.Version(), err)
 	}
 }
 

@@ -25,6 +25,8 @@ var (
 	// ErrUnresolved: COMMIT failed and the position could not be read back, so nobody knows whether the flush was
 	// written. Only the very same generation may be flushed next; if it had been written, that flush returns nil.
 	ErrUnresolved = errors.New("flush outcome unknown")
+	// ErrHole: control records between the ledger's position and the first one given would be left out. Read the position again.
+	ErrHole = errors.New("control records left out")
 	// ErrBadQuery: the user's statement was refused or is wrong; the text says why. Nothing is the matter with the ledger.
 	ErrBadQuery = errors.New("bad query")
 )
@@ -170,7 +172,8 @@ type Ledger interface {
 	Positions(ctx context.Context) (map[int]Position, error)
 
 	// Project applies control records to the catalog tables and the change history, in one transaction, and moves the
-	// control position to through. Records at or below the control position are ignored.
+	// control position to through. Records at or below the control position are ignored. ErrHole: the records begin
+	// behind the next one; nothing was written. catalog.ErrRecord: a record cannot be understood.
 	Project(ctx context.Context, records []catalog.Record, through uint64) error
 	ControlPosition(ctx context.Context) (uint64, error)
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"milliard/internal/api"
 	"milliard/internal/catalog"
 	"milliard/internal/collect/loop"
@@ -26,9 +28,13 @@ func (s *Server) startBackground(ctx context.Context) error {
 	})
 	s.wg.Go(func() {
 		if err := s.control.Project(ctx, s.ledger); err != nil && ctx.Err() == nil {
-			s.log.Error("projection of the catalog ended", "err", err)
+			s.log.Error("control records are not projected any more: see docs/runbook.md", "err", err)
 		}
 	})
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "milliard", Subsystem: "catalog", Name: "unprojected_records",
+		Help: "Control records in force that the ledger's tables do not show yet.",
+	}, func() float64 { return float64(s.control.Projection().Behind) }))
 	s.wg.Go(func() { s.compact(ctx) })
 	s.scrubber = newScrubber(s.registry)
 	s.wg.Go(func() { s.scrub(ctx) })

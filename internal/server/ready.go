@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"milliard/internal/catalog"
+	"milliard/internal/control"
 	"milliard/internal/grid"
 	"milliard/internal/journal"
 	"milliard/internal/ops"
@@ -23,6 +25,9 @@ const (
 	helpLate    = "wait; if it lasts, look at the machine's load and at the disk"
 	helpLimit   = "raise --journal-bytes, or find out why nothing is trimmed; it goes on by itself"
 	helpRepair  = "stop the server, then milliard repair"
+	helpTables  = "look at the ledger and the disk; it tries again by itself"
+	helpStreams = "stop the server and put the ledger and the journal of one directory together"
+	helpRecord  = "keep the directory and report it; counts are right"
 	helpLedger  = "milliard recount still has the sums; stop the server, then milliard repair or restore --ledger-only"
 )
 
@@ -101,7 +106,25 @@ func (s *Server) storesReady() []ops.Check {
 	if err := s.ledgerHealth.get(); err != nil {
 		list = append(list, check("ledger", err, helpLedger))
 	}
-	return list
+	return append(list, projected(s.control.Projection()))
+}
+
+// projected says whether SQL shows the catalog in force. Counts do not depend on it.
+func projected(p control.Projection) ops.Check {
+	const name = "catalog"
+	if p.Err == nil {
+		return ops.Pass(name)
+	}
+	reason := fmt.Sprintf("SQL lacks %d control records: %s", p.Behind, text(p.Err))
+	switch {
+	case !p.Ended:
+		return ops.Warn(name, reason, helpTables)
+	case errors.Is(p.Err, control.ErrAhead):
+		return ops.Fail(name, reason, helpStreams)
+	case errors.Is(p.Err, catalog.ErrRecord):
+		return ops.Fail(name, reason, helpRecord)
+	}
+	return ops.Fail(name, reason, helpJournal(p.Err))
 }
 
 func check(name string, err error, help string) ops.Check {

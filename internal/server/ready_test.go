@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"milliard/internal/catalog"
+	"milliard/internal/control"
 	"milliard/internal/grid"
 	"milliard/internal/journal"
 	"milliard/internal/spool"
@@ -54,6 +56,28 @@ func TestOnlyAJournalThatHasStoppedIsRestarted(t *testing.T) {
 	} {
 		if got := helpJournal(tc.err); got != tc.help {
 			t.Errorf("%v: %q", tc.err, got)
+		}
+	}
+}
+
+func TestReadinessTellsATableThatIsBehindFromOneThatStaysSo(t *testing.T) {
+	for _, test := range []struct {
+		p    control.Projection
+		ok   bool
+		help string
+	}{
+		{control.Projection{Behind: 3}, true, ""}, // on its way
+		{control.Projection{Behind: 3, Err: errors.New("connection invalidated")}, true, "by itself"},
+		{control.Projection{Behind: 3, Err: fmt.Errorf("read control: %w", journal.ErrGap), Ended: true}, false, "repair"},
+		{control.Projection{Behind: 3, Err: catalog.ErrRecord, Ended: true}, false, "report"},
+		{control.Projection{Err: control.ErrAhead, Ended: true}, false, "one directory"},
+	} {
+		c := projected(test.p)
+		if c.OK != test.ok || !strings.Contains(c.Help, test.help) {
+			t.Errorf("%+v: %+v", test.p, c)
+		}
+		if test.p.Err != nil && !strings.Contains(c.Reason, fmt.Sprintf("lacks %d control records: %v", test.p.Behind, test.p.Err)) {
+			t.Errorf("%+v: says %q", test.p, c.Reason)
 		}
 	}
 }

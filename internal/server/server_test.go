@@ -212,6 +212,11 @@ func TestCountsThroughTheDoorsAndARestart(t *testing.T) {
 	if !strings.Contains(string(body), "0.25") {
 		t.Errorf("the click's price is missing in\n%s", body)
 	}
+	for path, want := range map[string]string{"/metrics": "\nmilliard_catalog_unprojected_records ", "/readyz?part=grid": `"catalog"`} {
+		if _, _, body := get(t, s.AdminURL()+path); !strings.Contains(string(body), want) {
+			t.Errorf("%s does not tell of the projection:\n%s", path, body)
+		}
+	}
 }
 
 // TestAGracefulStopLosesNothing stops the server while clients send, and counts what they were answered.

@@ -27,11 +27,14 @@ func (l *Ledger) Project(ctx context.Context, records []catalog.Record, through 
 		if err != nil || through <= at {
 			return err
 		}
+		if len(records) > 0 && records[0].Seq > at+1 {
+			return fmt.Errorf("%w: the ledger is at %d, the projection begins at %d", ledger.ErrHole, at, records[0].Seq)
+		}
 		p := newProjection()
 		for i := range records {
 			if r := &records[i]; r.Seq > at && r.Seq <= through {
 				if err := p.add(r); err != nil {
-					return &recordError{r.Seq, err}
+					return fmt.Errorf("control record %d: %w: %w", r.Seq, catalog.ErrRecord, err)
 				}
 			}
 		}
@@ -55,23 +58,14 @@ func (l *Ledger) Project(ctx context.Context, records []catalog.Record, through 
 			}
 		}
 	}
-	if bad := (*recordError)(nil); errors.As(err, &bad) {
-		return fmt.Errorf("project to %d: %w", through, err) // trying again would not help
+	if errors.Is(err, catalog.ErrRecord) || errors.Is(err, ledger.ErrHole) { // trying the same again would not help
+		return fmt.Errorf("project to %d: %w", through, err)
 	}
 	if err != nil {
 		return fmt.Errorf("project to %d: %w: %w", through, ledger.ErrUnavailable, err)
 	}
 	return nil
 }
-
-// recordError says that a control record cannot be understood.
-type recordError struct {
-	seq uint64
-	err error
-}
-
-func (e *recordError) Error() string { return fmt.Sprintf("control record %d: %v", e.seq, e.err) }
-func (e *recordError) Unwrap() error { return e.err }
 
 // ControlPosition returns the last control record that the tables hold.
 func (l *Ledger) ControlPosition(ctx context.Context) (uint64, error) {

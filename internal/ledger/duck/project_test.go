@@ -105,7 +105,8 @@ func TestProjectionOfABadRecordChangesNothing(t *testing.T) {
 	l := openTest(t)
 	records := network(t)
 	records[1].Changes[0].After = json.RawMessage(`{"id": "nine"}`)
-	if err := l.Project(t.Context(), records, 6); err == nil || !strings.Contains(err.Error(), "control record 2") || errors.Is(err, ledger.ErrUnavailable) {
+	if err := l.Project(t.Context(), records, 6); err == nil || !strings.Contains(err.Error(), "control record 2") ||
+		!errors.Is(err, catalog.ErrRecord) || errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatal(err)
 	}
 	if n := len(ask(t, l, "FROM tenants").Rows) + len(ask(t, l, "FROM changes").Rows); n != 0 {

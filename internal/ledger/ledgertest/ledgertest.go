@@ -265,7 +265,7 @@ func (s Subject) project(t *testing.T) {
 		t.Fatal(err)
 	}
 	records := []catalog.Record{
-		{Seq: 3, At: 1, Actor: "cli", Changes: []catalog.Change{put(t, "tenant", "default", 1, 1, catalog.Tenant{ID: 1, Key: "default"})}},
+		{Seq: 1, At: 1, Actor: "cli", Changes: []catalog.Change{put(t, "tenant", "default", 1, 1, catalog.Tenant{ID: 1, Key: "default"})}},
 		{Seq: 5, At: 2, Actor: "cli", Changes: []catalog.Change{put(t, "affiliate", "a", 1, 9, catalog.Affiliate{ID: 9, Key: "a"})}},
 	}
 	for _, through := range []uint64{3, 5, 5, 4, 0} {
@@ -275,6 +275,10 @@ func (s Subject) project(t *testing.T) {
 	}
 	if err := l.Project(t.Context(), nil, 8); err != nil { // records that changed nothing still move the position
 		t.Fatal(err)
+	}
+	late := []catalog.Record{{Seq: 10, At: 3, Actor: "cli"}} // a ledger that went back must not be given a hole
+	if err := l.Project(t.Context(), late, 10); !errors.Is(err, ledger.ErrHole) {
+		t.Fatalf("records that leave one out: %v", err)
 	}
 	if at, err := l.ControlPosition(t.Context()); err != nil || at != 8 {
 		t.Fatalf("control position %d, %v", at, err)

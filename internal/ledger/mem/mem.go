@@ -216,6 +216,9 @@ func (l *Ledger) Project(ctx context.Context, records []catalog.Record, through 
 	if through <= s.control {
 		return nil
 	}
+	if len(records) > 0 && records[0].Seq > s.control+1 {
+		return fmt.Errorf("%w: the ledger is at %d, the projection begins at %d", ledger.ErrHole, s.control, records[0].Seq)
+	}
 	for i := range records {
 		if seq := records[i].Seq; seq > s.control && seq <= through {
 			s.records = append(s.records, records[i])
