@@ -302,6 +302,7 @@ func TestUnansweredRecordsAreSettled(t *testing.T) {
 			switch {
 			case err == nil:
 				want[key] = true
+			case errors.Is(err, context.DeadlineExceeded): // unanswered, or a slow machine had not even begun
 			case !errors.Is(err, journal.ErrUnknown) && !errors.Is(err, journal.ErrFull):
 				t.Fatal(err)
 			}
