@@ -36,8 +36,8 @@ func logType(entry []byte) byte {
 }
 
 // cutUncommitted cuts a log off behind its last commit if rows that stand in the file come behind it, and returns how
-// many bytes those were. With readOnly nothing is written. What cannot be read, or is damaged otherwise, is left to the engine;
-// what must be cut and cannot be is an error, because the engine may be able to read it.
+// many bytes those were. With readOnly nothing is written. What is damaged is left to the engine; what
+// cannot be read, or must be cut and cannot be, is an error, because the engine may be able to read it.
 func cutUncommitted(path string, readOnly bool) (cut int64, err error) {
 	keep, size, err := measureLog(path)
 	if err != nil || keep == size || readOnly {
@@ -63,27 +63,32 @@ func measureLog(path string) (keep, size int64, err error) {
 		return 0, 0, err
 	}
 	info, err := f.Stat()
-	if err == nil {
-		size = info.Size()
-		if committed, rows := readLog(f, size); rows {
-			return committed, size, f.Close()
-		}
+	if err != nil {
+		return 0, 0, errors.Join(err, f.Close())
 	}
-	return size, size, errors.Join(err, f.Close())
+	keep, size = info.Size(), info.Size()
+	committed, rows, err := readLog(f, size)
+	if rows {
+		keep = committed
+	}
+	return keep, size, errors.Join(err, f.Close())
 }
 
 // readLog returns where a log's last commit ends, and whether rows that stand in the file come behind that. An entry of no
 // type is damage: the engine refuses the log for its checksum before it does anything. One that is longer than the log is only
 // torn: the engine does what comes before it.
-func readLog(log io.ReaderAt, size int64) (committed int64, rows bool) {
+func readLog(log io.ReaderAt, size int64) (committed int64, rows bool, err error) {
 	head := make([]byte, len(logHead))
+	if size < int64(len(head)) {
+		return 0, false, nil
+	}
 	if _, err := log.ReadAt(head, 0); err != nil || string(head) != logHead {
-		return 0, false
+		return 0, false, err
 	}
 	entry := make([]byte, logEntryHead+len(logField)+1)
 	for at := int64(len(head)); size-at >= int64(len(entry)); {
 		if _, err := log.ReadAt(entry, at); err != nil {
-			return 0, false
+			return 0, false, err
 		}
 		length, room := binary.LittleEndian.Uint64(entry), uint64(size-at-logEntryHead)
 		switch kind := logType(entry); {
@@ -93,12 +98,12 @@ func readLog(log io.ReaderAt, size int64) (committed int64, rows bool) {
 		case kind == logCommit:
 			committed, rows = at+logEntryHead+int64(length), false
 		case kind == 0:
-			return 0, false
+			return 0, false, nil
 		}
 		if length > room {
-			return committed, rows
+			return committed, rows, nil
 		}
 		at += logEntryHead + int64(length)
 	}
-	return committed, rows
+	return committed, rows, nil
 }
