@@ -57,8 +57,8 @@ func (l *Lanes) Commits() error {
 		if p.jammed.Load() {
 			errs = append(errs, fmt.Errorf("lane %d: %w", i, ErrFull))
 		}
-		if since := p.flying.Load(); since != 0 && p.opt.Now().UnixNano()-since > int64(stuckAfter) {
-			errs = append(errs, fmt.Errorf("lane %d: no answer since %s", i, time.Unix(0, since).UTC().Format(time.RFC3339)))
+		if since := p.flying.Load(); p.hangs(since, stuckAfter) {
+			errs = append(errs, fmt.Errorf("lane %d: no answer since %s", i, since.UTC().Format(time.RFC3339)))
 		}
 	}
 	return errors.Join(errs...)
@@ -139,10 +139,17 @@ func (p *Producer) Limping() bool {
 	if p.jammed.Load() || crash.Fail(crash.LaneLimping) != nil {
 		return true
 	}
-	if since := p.flying.Load(); since != 0 && p.opt.Now().UnixNano()-since > int64(p.opt.LimpAfter) {
-		return true
+	return p.hangs(p.flying.Load(), p.opt.LimpAfter) || p.Health() != nil
+}
+
+// hangs says whether a batch that was sent then has been on its way for longer than d. A step of the system's clock is not
+// time; with a clock that knows no other, a batch that was sent at a time that has not come yet may hang.
+func (p *Producer) hangs(sent *time.Time, d time.Duration) bool {
+	if sent == nil {
+		return false
 	}
-	return p.Health() != nil
+	age := p.opt.Now().Sub(*sent)
+	return age > d || age < 0
 }
 
 // holds says whether held events wait.

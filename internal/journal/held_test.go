@@ -217,6 +217,10 @@ func TestALaneLimpsWhenABatchIsOnItsWayForLong(t *testing.T) {
 	if !p.Limping() {
 		t.Error("does not limp")
 	}
+	now = now.Add(-time.Hour)
+	if !p.Limping() {
+		t.Error("a clock that steps back heals a lane")
+	}
 	h, err := p.Hold(click(2), 1)
 	if err != nil || !h.Withdraw() {
 		t.Errorf("the open batch's event is not given back: %v", err)

@@ -65,12 +65,12 @@ type Producer struct {
 	stopped error // set once: nothing is taken any more
 	broken  error // why run gave up
 
-	wake   chan struct{} // has room for one: there is something new under mu
-	ending chan struct{} // closed by Stop
-	ended  chan struct{} // closed by run
-	begun  bool          // guarded by mu
-	flying atomic.Int64  // unix ns when the batch in flight was sent; 0: none is
-	jammed atomic.Bool   // refused, for everybody
+	wake   chan struct{}             // has room for one: there is something new under mu
+	ending chan struct{}             // closed by Stop
+	ended  chan struct{}             // closed by run
+	begun  bool                      // guarded by mu
+	flying atomic.Pointer[time.Time] // when the batch in flight was sent; nil: none is
+	jammed atomic.Bool               // refused, for everybody
 	ender  sync.Once
 	cancel context.CancelFunc // ends the attempts
 

@@ -33,7 +33,8 @@ func (p *Producer) launch(c *cycle) *frozen {
 		p.seal(c.next)
 	}
 	crash.Point(crash.JournalFrozen)
-	p.flying.Store(p.opt.Now().UnixNano())
+	now := p.opt.Now()
+	p.flying.Store(&now)
 	c.flight, c.next, c.tick = c.next, nil, false
 	return c.flight
 }
@@ -41,7 +42,7 @@ func (p *Producer) launch(c *cycle) *frozen {
 // land takes the result of the batch in flight. After an error the lane has stopped and everybody who waits was told.
 func (p *Producer) land(life context.Context, c *cycle, r result) error {
 	c.flight, c.tick = nil, false
-	p.flying.Store(0)
+	p.flying.Store(nil)
 	err := p.resolve(life, r)
 	if err != nil {
 		p.fail(err, c.next)
