@@ -58,7 +58,7 @@ func mendFiles(opt *Options) (locked bool, err error) {
 }
 
 func mendLocked(f *os.File, opt *Options) error {
-	blocks, folded, err := settleCheckpoint(f, opt.ReadOnly, opt.Log)
+	blocks, folded, err := settleCheckpoint(f, opt.ReadOnly)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -156,14 +155,15 @@ func overwrite(path string, b []byte) error {
 // engine would find that out by the log's last entry, and count everything in it once more if that were damaged. Should
 // another log begin like it, the lanes fold again what it held.
 //
-// Nothing is done if the undo file was not complete. With readOnly nothing is written.
-func settleCheckpoint(f *os.File, readOnly bool, log *slog.Logger) (torn []int64, folded bool, err error) {
+// Nothing is done if the undo file was not complete; that it could not be read says nothing of that, and is an error. With readOnly
+// nothing is written.
+func settleCheckpoint(f *os.File, readOnly bool) (torn []int64, folded bool, err error) {
 	b, err := os.ReadFile(undoPath(f.Name()))
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			log.Warn("the ledger's undo file cannot be read: if the last checkpoint was cut short, the engine refuses the ledger", "err", err)
-		}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("settle a checkpoint: whether the last one was cut short is not known: %w", err)
 	}
 	u, ok := readUndo(b)
 	if !ok {
@@ -171,6 +171,8 @@ func settleCheckpoint(f *os.File, readOnly bool, log *slog.Logger) (torn []int64
 	}
 	now, bad := readHeaders(f)
 	switch {
+	case durable.Passing(bad):
+		err = bad
 	case bad != nil: // the engine says what is wrong
 	case bytes.Equal(now, u.headers):
 		torn, err = u.giveBack(f, readOnly)

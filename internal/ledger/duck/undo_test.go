@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"milliard/internal/ledger"
@@ -215,6 +215,28 @@ func TestUndoOnlyWhatItKnows(t *testing.T) {
 	}
 }
 
+// TestWhatCannotBeReadJustNowIsNotTakenForNothing: neither the ledger's headers nor its undo file.
+func TestWhatCannotBeReadJustNowIsNotTakenForNothing(t *testing.T) {
+	c := checkpoints(t, 32, 8, 1)[0]
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	write(t, path, c.before)
+	write(t, undoPath(path), c.undo)
+	blind, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = settleCheckpoint(blind, false)
+	if err := errors.Join(blind.Close(), os.Remove(undoPath(path)), os.Mkdir(undoPath(path), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, syscall.EBADF) {
+		t.Errorf("headers: %v", err)
+	}
+	if _, err := mendFiles(&Options{Path: path}); !errors.Is(err, syscall.EISDIR) || !bytes.Equal(read(t, path), c.before) {
+		t.Errorf("undo file: %v", err)
+	}
+}
+
 func flip(b []byte, at int) []byte {
 	b = append([]byte(nil), b...)
 	b[at] ^= 4
@@ -268,6 +290,9 @@ func TestNoCheckpointWithoutUndo(t *testing.T) {
 	if !bytes.Equal(read(t, path), file) {
 		t.Fatal("closing has made a checkpoint without its undo file")
 	}
+	if err := os.Remove(undoPath(path)); err != nil {
+		t.Fatal(err)
+	}
 	checkCrashed(t, path, 33, at.Flush)
 }
 
@@ -315,6 +340,6 @@ func settled(path string) (torn []int64, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	torn, _, err = settleCheckpoint(f, false, slog.New(slog.DiscardHandler))
+	torn, _, err = settleCheckpoint(f, false)
 	return torn, err
 }
