@@ -9,7 +9,8 @@ import (
 
 // errLate: something has not come within the time for which this program waits. On a busy machine that says nothing, so it
 // is told apart from a wrong number: the directory is judged by its files, the fault is done again, and the run ends as
-// "LATE", not as "FAILED". It does not pass either.
+// "LATE", not as "FAILED". It does not pass either. Only a quick run, which has to share its machine, forgives a tier that
+// came to its end one such thing, and tells it.
 var errLate = errors.New("too late")
 
 const (

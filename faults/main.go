@@ -157,6 +157,9 @@ func faults(ctx context.Context, signals <-chan os.Signal, args []string, out io
 	defer b.cleanUp()
 	err = b.all(ctx, chosen)
 	line, verdict := b.summary()
+	for _, text := range b.findings() {
+		_, _ = fmt.Fprintln(out, text)
+	}
 	_, _ = fmt.Fprintln(out, line)
 	return errors.Join(err, verdict)
 }
@@ -172,7 +175,7 @@ func (b *bench) one(ctx context.Context, t tier) error {
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case r.tooLate(err): // the tier has given up, and what it has judged counts
-		err = nil
+		err, r.gaveUp = nil, true
 	default:
 		err = fmt.Errorf("%s: %w", t.name, err)
 		r.Error = brief(err).Error()

@@ -39,7 +39,8 @@ type result struct {
 	Found  []string `json:"found,omitempty"` // planted bugs, and what noticed them
 	Flying int      `json:"in_flight"`       // requests that the faults cut off, together
 
-	began time.Time
+	began  time.Time
+	gaveUp bool // something came too late, and the tier has not gone on
 }
 
 func newResult(b *bench, t tier) *result {
@@ -82,14 +83,29 @@ func (r *result) line() string {
 		r.Tier, r.N, r.Acked, r.Unknown, r.Kept, r.AtRisk, r.Flying, r.Batches, r.Durable, r.Lost, r.Double, r.Wrong, r.Late, r.Seconds)
 }
 
-// summary is the last line. A run in which something only came too late is no failure and has not passed.
+// findings are what the tiers have noted, once more: of a long log often only the end is kept.
+func (b *bench) findings() []string {
+	var all []string
+	for _, r := range b.results {
+		for _, n := range r.Notes {
+			all = append(all, fmt.Sprintf("faults: %s: %s", r.Tier, n))
+		}
+	}
+	return all
+}
+
+// overdue: something came too late, and this is not a quick run in which that is forgiven.
+func (r *result) overdue() bool { return r.gaveUp || r.Late > 1 || r.Late > 0 && !r.Quick }
+
+// summary is the last line. A run in which something only came too late is no failure, and it has not passed unless that is
+// forgiven.
 func (b *bench) summary() (line string, err error) {
 	total := &result{}
 	n := map[string]int{}
 	var ran, skipped []string
-	failed := len(b.results) == 0
+	failed, overdue := len(b.results) == 0, false
 	for _, r := range b.results {
-		failed = failed || r.failed()
+		failed, overdue = failed || r.failed(), overdue || r.overdue()
 		total.Late += r.Late
 		if r.Skipped != "" {
 			skipped = append(skipped, r.Tier)
@@ -110,7 +126,7 @@ func (b *bench) summary() (line string, err error) {
 	switch {
 	case failed:
 		word, err = "FAILED", errors.New("the promise was broken, or a tier was not what it must be")
-	case total.Late > 0:
+	case overdue:
 		word, err = "LATE", errors.New("no number is wrong, but something came too late: is the machine busy?")
 	}
 	line = fmt.Sprintf("faults: %s %s lost=%d double=%d wrong=%d late=%d acknowledged=%d unknown=%d seconds=%.0f commit=%s",

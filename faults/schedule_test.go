@@ -136,9 +136,26 @@ func TestLateIsNoWrongNumber(t *testing.T) {
 	if line, err := b.summary(); err == nil || !strings.HasPrefix(line, "faults: LATE ") {
 		t.Errorf("%s: %v", line, err)
 	}
+	if found := b.findings(); len(found) != 2 || !strings.HasPrefix(found[0], "faults: t9: late: ") {
+		t.Errorf("findings: %q", found)
+	}
 	if r := late(1000, 0); r.failed() || r.Late != maxLate+1 || r.N != 0 {
 		t.Errorf("always too late: %+v", r)
 	}
+	if line, err := b.summary(); err == nil || !b.results[0].gaveUp {
+		t.Errorf("given up: %s: %v", line, err)
+	}
+	for _, quick := range []bool{true, false} {
+		for times, word := range map[int]string{0: "ok", 1: map[bool]string{true: "ok", false: "LATE"}[quick], 2: "LATE"} {
+			b.opt.quick = quick
+			late(times, 0)
+			if line, err := b.summary(); !strings.HasPrefix(line, "faults: "+word+" ") || (err == nil) != (word == "ok") ||
+				!strings.Contains(line, fmt.Sprintf(" late=%d ", times)) {
+				t.Errorf("quick %t, %d times: %s: %v", quick, times, line, err)
+			}
+		}
+	}
+	b.opt.quick = false
 	if r := late(1, 1); !r.failed() || r.clean() {
 		t.Errorf("late and wrong: %+v", r)
 	}
