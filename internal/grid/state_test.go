@@ -30,7 +30,8 @@ type writer struct {
 	counter uint64
 	prev    journal.Hash
 	seq     uint64
-	stamp   int64 // unix ms
+	stamp   int64         // unix ms
+	builder event.Builder // of its blocks, one after the other
 }
 
 func newWriter(name string) *writer {
@@ -41,7 +42,7 @@ func newWriter(name string) *writer {
 
 func (w *writer) batch(kind journal.Kind, events []event.Event) journal.Message {
 	msg := journal.AppendHeader(nil)
-	var b event.Builder
+	b := &w.builder
 	for _, space := range []event.Space{event.Minted, event.Foreign, event.Imported} {
 		b.Start(space, event.ImportID{1})
 		for i := range events {
