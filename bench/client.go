@@ -55,6 +55,7 @@ type loadRun struct {
 	end    time.Time
 	left   atomic.Int64 // events that may still be made
 	conns  []*conn      // of an open loop, made before it begins
+	pixels []*pixels
 	good   *histograms
 	expect *expected
 }
@@ -144,7 +145,13 @@ func (l *load) run(ctx context.Context) (*sent, error) {
 			return nil, err
 		}
 	}
-	if l.Rate > 0 { // connecting is no part of a schedule: whoever came late would charge it to the answers
+	workers := l.Conns
+	if l.Mode == "pixel" {
+		if r.pixels, err = openPixels(r); err != nil {
+			return nil, err
+		}
+		workers = len(r.pixels)
+	} else if l.Rate > 0 { // connecting is no part of a schedule: whoever came late would charge it to the answers
 		for range l.Conns {
 			c, err := dial(ctx, l.Addr)
 			if err != nil {
@@ -160,9 +167,9 @@ func (l *load) run(ctx context.Context) (*sent, error) {
 	all := &sent{Valid: map[string]int64{}, Duplicate: map[string]int64{}, Began: r.start.UnixNano()}
 	var mu sync.Mutex
 	var failures []error
-	var workers sync.WaitGroup
-	for i := range l.Conns {
-		workers.Go(func() {
+	var running sync.WaitGroup
+	for i := range workers {
+		running.Go(func() {
 			s, err := drive(ctx, r, i)
 			mu.Lock()
 			defer mu.Unlock()
@@ -172,7 +179,7 @@ func (l *load) run(ctx context.Context) (*sent, error) {
 			all.take(s)
 		})
 	}
-	workers.Wait()
+	running.Wait()
 	if err := errors.Join(failures...); err != nil {
 		return nil, err
 	}
