@@ -96,7 +96,7 @@ func (h *harness) begin(r *row) {
 
 // idle measures what others do just before a run, and keeps the worst of the row.
 func (h *harness) idle(ctx context.Context) error {
-	window := time.Second
+	window := 300 * time.Millisecond
 	if h.opt.quick {
 		window = 200 * time.Millisecond
 	}
