@@ -224,14 +224,15 @@ func (a *arena) lockedLedger(ctx context.Context, r *result) error {
 	return a.p.stop()
 }
 
-// taken returns how many requests the doors take in a while. Where none was taken, the first one is waited for as long as an
-// answer may take, counted in steps: a machine that stands still takes no step. A short silence of a busy machine is no finding.
+// taken returns how many requests the doors take in a while. Where none was answered at all, well or badly, the first answer is
+// waited for as long as it may take, counted in steps: a machine that stands still takes no step. A short silence of a busy
+// machine is no finding; that all were refused is one.
 func (a *arena) taken(ctx context.Context, while time.Duration) int64 {
 	const step = 10 * time.Millisecond
-	acked := a.d.acked.Load()
+	acked, refused := a.d.acked.Load(), a.d.refused.Load()
 	pause(ctx, while)
 	for range maxAnswer / step {
-		if a.d.acked.Load() != acked || !pause(ctx, step) {
+		if a.d.acked.Load() != acked || a.d.refused.Load() != refused || !pause(ctx, step) {
 			break
 		}
 	}
