@@ -3,10 +3,13 @@ package catalog
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"milliard/internal/event"
+	"milliard/internal/offheap"
 )
 
 // NotActive is what a batch of look-ups returns for a name that nothing active has.
@@ -80,13 +83,40 @@ func (t *quickTable) put(key string, id, more uint32) {
 // find returns the slot of a name of 1 to longestQuick bytes, nil if there is none.
 func (t *quickTable) find(key []byte) *quickSlot {
 	lo, hi := words(key)
-	for i := t.at(lo, hi); ; i = (i + 1) & (len(t.slots) - 1) {
+	return t.findAt(t.at(lo, hi), lo, hi)
+}
+
+func (t *quickTable) findAt(i int, lo, hi uint64) *quickSlot {
+	for ; ; i = (i + 1) & (len(t.slots) - 1) {
 		s := &t.slots[i]
 		if s.lo == lo && s.hi == hi {
 			return s
 		}
 		if s.hi == 0 {
 			return nil
+		}
+	}
+}
+
+// together is how many names are looked up at once, so that they wait for memory together.
+const together = 32
+
+// findSome finds at most together names. What is empty or too long has no slot.
+func (t *quickTable) findSome(out *[together]*quickSlot, keys [][]byte) {
+	var lo, hi [together]uint64
+	var at [together]int
+	var near [together]uintptr
+	for i, key := range keys {
+		if len(key) > 0 && len(key) <= longestQuick {
+			lo[i], hi[i] = words(key)
+			at[i] = t.at(lo[i], hi[i])
+			near[i] = uintptr(unsafe.Pointer(&t.slots[at[i]]))
+		}
+	}
+	offheap.Prefetch(near[:len(keys)])
+	for i := range keys {
+		if out[i] = nil; hi[i] != 0 {
+			out[i] = t.findAt(at[i], lo[i], hi[i])
 		}
 	}
 }
@@ -120,24 +150,24 @@ func (v *View) quickFor(names int) *quickTables {
 // what is no campaign or not Live.
 func (v *View) LiveCampaigns(ids, advertisers []uint64, keys [][]byte) (_, _ []uint64) {
 	quick := v.quickFor(len(keys))
-	for _, key := range keys {
-		id, advertiser := uint64(0), uint64(0)
-		switch {
-		case len(key) == 0:
-		case quick != nil && len(key) <= longestQuick:
-			if s := quick.campaigns.find(key); s != nil {
-				id, advertiser = uint64(s.id), uint64(s.more)
-			} else {
-				id = NotActive
-			}
-		default:
-			if c, ok := v.Campaign(key); ok && v.Live(c) {
-				id, advertiser = uint64(c.ID), uint64(c.Advertiser)
-			} else {
-				id = NotActive
-			}
+	for some := range slices.Chunk(keys, together) {
+		var found [together]*quickSlot
+		if quick != nil {
+			quick.campaigns.findSome(&found, some)
 		}
-		ids, advertisers = append(ids, id), append(advertisers, advertiser)
+		for i, key := range some {
+			id, advertiser := NotActive, uint64(0)
+			if s := found[i]; s != nil {
+				id, advertiser = uint64(s.id), uint64(s.more)
+			} else if len(key) == 0 {
+				id = 0
+			} else if quick == nil || len(key) > longestQuick {
+				if c, ok := v.Campaign(key); ok && v.Live(c) {
+					id, advertiser = uint64(c.ID), uint64(c.Advertiser)
+				}
+			}
+			ids, advertisers = append(ids, id), append(advertisers, advertiser)
+		}
 	}
 	return ids, advertisers
 }
@@ -145,24 +175,24 @@ func (v *View) LiveCampaigns(ids, advertisers []uint64, keys [][]byte) (_, _ []u
 // ActiveAffiliates appends what keys stand for to ids: 0 for no text, NotActive for what is no active affiliate.
 func (v *View) ActiveAffiliates(ids []uint64, keys [][]byte) []uint64 {
 	quick := v.quickFor(len(keys))
-	for _, key := range keys {
-		id := uint64(0)
-		switch {
-		case len(key) == 0:
-		case quick != nil && len(key) <= longestQuick:
-			if s := quick.affiliates.find(key); s != nil {
-				id = uint64(s.id)
-			} else {
-				id = NotActive
-			}
-		default:
-			if a, ok := v.Affiliate(key); ok && a.Status == Active {
-				id = uint64(a.ID)
-			} else {
-				id = NotActive
-			}
+	for some := range slices.Chunk(keys, together) {
+		var found [together]*quickSlot
+		if quick != nil {
+			quick.affiliates.findSome(&found, some)
 		}
-		ids = append(ids, id)
+		for i, key := range some {
+			id := NotActive
+			if s := found[i]; s != nil {
+				id = uint64(s.id)
+			} else if len(key) == 0 {
+				id = 0
+			} else if quick == nil || len(key) > longestQuick {
+				if a, ok := v.Affiliate(key); ok && a.Status == Active {
+					id = uint64(a.ID)
+				}
+			}
+			ids = append(ids, id)
+		}
 	}
 	return ids
 }
