@@ -133,11 +133,19 @@ func (g *gathering) generation(lane int, epoch uint64) *ledger.Generation {
 		Lane: lane, Epoch: epoch, From: g.from, To: g.to, Clicks: g.clicks, Sales: g.sales, Tallies: g.tallies,
 	}
 	for _, d := range append(slices.Clip(g.earlier), g.details) {
-		out.Cells = append(out.Cells, d.Cells()...)
-		out.Moved = append(out.Moved, d.Moved()...)
-		out.Rollups = append(out.Rollups, d.Rollups()...)
+		out.Cells = joined(out.Cells, d.Cells())
+		out.Moved = joined(out.Moved, d.Moved())
+		out.Rollups = joined(out.Rollups, d.Rollups())
 	}
 	return out
+}
+
+// joined is append without a copy of b, which nobody else has, when there is nothing before it.
+func joined[T any](a, b []T) []T {
+	if len(a) == 0 {
+		return b
+	}
+	return append(a, b...)
 }
 
 // live spells out what a live read adds to the ledger: the minute cells, one for each detail.
