@@ -56,7 +56,7 @@ func freePort(ctx context.Context) (string, error) {
 func quick() []string {
 	return []string{
 		"--seal-span", "1s", "--trim-interval", "250ms", "--image-interval", "400ms", "--flush-interval", "60ms",
-		"--compact-every", "500ms", "--window-ids", "262144", "--max-wait", "2s", "--journal-bytes", "1073741824",
+		"--compact-every", "500ms", "--roll-every", "500ms", "--window-ids", "262144", "--max-wait", "2s", "--journal-bytes", "1073741824",
 		"--ledger-memory", "268435456", "--shutdown-within", "3m",
 	}
 }

@@ -24,7 +24,7 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	l, err := duck.Open(t.Context(), duck.Options{Path: filepath.Join(t.TempDir(), "ledger.duckdb")})
+	l, err := duck.Open(t.Context(), duck.Options{Path: filepath.Join(t.TempDir(), "ledger.duckdb"), RollEvery: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,7 @@ type Config struct {
 	SealSpan       time.Duration `help:"Log time after which an archive segment is cut." default:"5m"`
 	TrimInterval   time.Duration `help:"How often segments are sealed and the journal is trimmed." default:"5s"`
 	CompactEvery   time.Duration `help:"How often the ledger is compacted." default:"15s"`
+	RollEvery      time.Duration `help:"How often, in log time, it adds minutes up into quarters and hours while events come in. Reports read the minutes until then." default:"15m"`
 	ScrubEvery     time.Duration `help:"How often journal and archive are read again to find damage." default:"1h"`
 	ScrubRate      int           `help:"Bytes per second that this reads." default:"16777216"`
 	ShutdownWithin time.Duration `help:"How long a graceful stop may take." default:"60s"`
@@ -107,6 +108,7 @@ func (c *Config) setDefaults() {
 	setTo(&c.SealSpan, 5*time.Minute)
 	setTo(&c.TrimInterval, 5*time.Second)
 	setTo(&c.CompactEvery, 15*time.Second)
+	setTo(&c.RollEvery, 15*time.Minute)
 	setTo(&c.ScrubEvery, time.Hour)
 	setTo(&c.ScrubRate, 16<<20)
 	setTo(&c.ShutdownWithin, time.Minute)
@@ -154,7 +156,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("tag-life %s: must not exceed the duplicate window %s", c.TagLife, c.Window)
 	}
 	if c.FlushInterval < time.Millisecond || c.TrimInterval < time.Millisecond || c.CompactEvery < time.Millisecond ||
-		c.ScrubEvery < time.Millisecond {
+		c.RollEvery < time.Millisecond || c.ScrubEvery < time.Millisecond {
 		return errors.New("intervals must be a millisecond or more")
 	}
 	if c.Conns < 1 || c.ConnsPerIP < 0 {

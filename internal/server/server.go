@@ -217,6 +217,7 @@ func (s *Server) openControl(ctx context.Context) error {
 func (s *Server) openLedger(ctx context.Context) error {
 	l, err := duck.Open(ctx, duck.Options{
 		Path: s.dir.Join("ledger.duckdb"), MemoryLimit: s.cfg.LedgerMemory, Threads: 1, Log: s.log, Registry: s.registry,
+		RollEvery: s.cfg.RollEvery,
 	})
 	if err != nil {
 		return err

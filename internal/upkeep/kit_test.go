@@ -57,7 +57,7 @@ func config(t *testing.T, dir string) server.Config {
 	c.Data, c.Listen, c.Admin = dir, []string{"127.0.0.1:0"}, "127.0.0.1:0"
 	c.JournalBytes, c.WindowIDs = 1<<30, 1<<16
 	c.FlushInterval, c.TrimInterval, c.ImageInterval = 20*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
-	c.SealSpan, c.CompactEvery = 100*time.Millisecond, 100*time.Millisecond
+	c.SealSpan, c.CompactEvery, c.RollEvery = 100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
 	c.LogTo, c.LogLevel = t.Output(), "error"
 	return c
 }

@@ -17,7 +17,7 @@ import (
 
 func openTest(t testing.TB) *Ledger {
 	t.Helper()
-	l, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "ledger.duckdb"), MergeAge: time.Millisecond})
+	l, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "ledger.duckdb"), MergeAge: time.Millisecond, RollEvery: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

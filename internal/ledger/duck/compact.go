@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,8 @@ import (
 // Bounds of one compaction step, which is one transaction and the longest that a flush waits for compaction, and of one
 // call.
 const (
-	stepRows      = 150_000
+	rollRows      = 2_000_000 // summed: the more at once, the fewer are written
+	mergeRows     = 150_000
 	stepUnits     = 1_024
 	compactBudget = time.Second
 )
@@ -70,36 +72,43 @@ func floorTo(bucket, unit int32) int32 {
 	return bucket - r
 }
 
-// dirtyUnits remembers which units of which table have been written since they were last merged, and at what log time.
-// It is only a hint: it starts empty, and a table that is not known is scanned once.
+// dirtyUnits remembers which units of which table have been written since they were last merged, and when. It is only a
+// hint: it starts empty, and a table that is not known is scanned once.
 type dirtyUnits struct {
-	units  map[string]map[int32]int64 // table → start of unit → log time of the last write
-	known  map[string]bool            // tables that have been scanned
-	newest int64                      // log time of the newest flush
+	units   map[string]map[int32]touched // table → start of unit → its last write
+	known   map[string]bool              // tables that have been scanned
+	newest  int64                        // log time of the newest flush
+	flushes uint64                       // of all lanes since the ledger was opened
+}
+
+// touched is when a unit was last written.
+type touched struct {
+	logTime int64
+	flushes uint64 // as many as there had been
 }
 
 func newDirtyUnits() dirtyUnits {
-	return dirtyUnits{units: map[string]map[int32]int64{}, known: map[string]bool{}}
+	return dirtyUnits{units: map[string]map[int32]touched{}, known: map[string]bool{}}
 }
 
-func (d *dirtyUnits) touch(table string, bucket int32, logTime int64) {
+func (d *dirtyUnits) touch(table string, bucket int32, last touched) {
 	units := d.units[table]
 	if units == nil {
-		units = map[int32]int64{}
+		units = map[int32]touched{}
 		d.units[table] = units
 	}
-	units[floorTo(bucket, unitOf(table))] = logTime
+	units[floorTo(bucket, unitOf(table))] = last
 }
 
 // forget makes every table be scanned again: after a failed COMMIT the hints may be wrong.
 func (d *dirtyUnits) forget() { clear(d.known) }
 
-// due returns units that have been left alone for age, oldest first.
-func (d *dirtyUnits) due(t *cellTable, age time.Duration) []int32 {
+// due returns units that have been left alone for age and since there had been so many flushes, oldest first.
+func (d *dirtyUnits) due(t *cellTable, age time.Duration, flushes uint64) []int32 {
 	before := d.newest - age.Milliseconds()
 	var due []int32
-	for start, touched := range d.units[t.name] {
-		if touched <= before && int64(start+t.unit)*60_000 <= before {
+	for start, last := range d.units[t.name] {
+		if last.flushes <= flushes && last.logTime <= before && int64(start+t.unit)*60_000 <= before {
 			due = append(due, start)
 		}
 	}
@@ -107,10 +116,13 @@ func (d *dirtyUnits) due(t *cellTable, age time.Duration) []int32 {
 	return due[:min(len(due), stepUnits)]
 }
 
-// Compact rolls new minute cells up into the coarser tables and merges rows that nobody writes any more. Each step is
-// one transaction that changes no sum, so a crash between or inside steps loses nothing. It deletes nothing for age:
+// Compact rolls minute cells up into the coarser tables, when that is due, and merges rows that nobody writes any more. Each
+// step is one transaction that changes no sum, so a crash between or inside steps loses nothing. It deletes nothing for age:
 // retention needs a rule that tells imported old buckets from expired ones, and until there is one everything stays.
 func (l *Ledger) Compact(ctx context.Context) error {
+	if err := l.beginRoll(ctx); err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
 	left := compactBudget
 	for _, step := range []func(context.Context) (bool, error){l.rollStep, l.dayStep, l.mergeStep} {
 		for more := true; more; {
@@ -123,7 +135,7 @@ func (l *Ledger) Compact(ctx context.Context) error {
 				return fmt.Errorf("compact: %w", err)
 			}
 			if left -= l.opt.Now().Sub(began); left <= 0 {
-				return nil // what is left is for the next call; nothing is merged before everything is rolled up
+				return nil // what is left is for the next call; nothing is merged before everything that is due is rolled up
 			}
 		}
 	}
@@ -159,43 +171,77 @@ func (l *Ledger) loadUnrolled(ctx context.Context) error {
 	return nil
 }
 
-// rollStep brings one lane's rollups up to a later flush. It returns false when every lane's are complete.
-func (l *Ledger) rollStep(ctx context.Context) (bool, error) {
-	for _, lane := range slices.Sorted(maps.Keys(l.unrolled)) {
-		if !l.unrolled[lane] {
-			continue
-		}
-		done := false
-		l.undayed = true
-		err := l.inTx(ctx, func(conn *sql.Conn) error {
-			s, err := readState(ctx, conn, lane)
-			if err == nil {
-				done, err = l.rollLane(ctx, conn, lane, minutes(), s.at.Flush)
-			}
-			return err
-		})
-		if err != nil {
-			return true, fmt.Errorf("roll lane %d: %w", lane, err)
-		}
-		crash.Point(crash.CompactCommitted)
-		l.unrolled[lane] = !done
-		return true, nil
+// rolling is how far the rolling up of minutes is.
+type rolling struct {
+	lanes   []int  // that are left
+	stretch int64  // of log time in which it was last begun; 0: in none, the ledger was empty
+	upTo    uint64 // how many flushes there had been then
+	done    uint64 // how many there had been when the last one began that is complete
+	seen    uint64 // how many there had been at the last look
+}
+
+// beginRoll decides whether minutes are to be rolled up now: once in RollEvery of log time, because a counter that grew a
+// hundred times meanwhile is one row of a quarter and of an hour then, not a hundred; and when nobody flushes any more.
+// Until then whoever reads adds the minutes above the watermark, which are no more rows than they would be in an hour.
+func (l *Ledger) beginRoll(ctx context.Context) error {
+	if err := l.lock(ctx); err != nil {
+		return err
 	}
-	return false, nil
+	defer l.unlock()
+	stretch := l.dirty.newest / max(l.opt.RollEvery.Milliseconds(), 1)
+	idle := l.dirty.flushes == l.roll.seen
+	if idle || stretch != l.roll.stretch && l.roll.stretch != 0 {
+		l.roll.upTo, l.roll.lanes = l.dirty.flushes, l.roll.lanes[:0]
+		for _, lane := range slices.Sorted(maps.Keys(l.unrolled)) {
+			if l.unrolled[lane] {
+				l.roll.lanes = append(l.roll.lanes, lane)
+			}
+		}
+	}
+	l.roll.stretch, l.roll.seen = stretch, l.dirty.flushes
+	return nil
+}
+
+// rollStep brings one lane's rollups up to a later flush. It returns false when those of every lane that is due are
+// complete.
+func (l *Ledger) rollStep(ctx context.Context) (bool, error) {
+	if len(l.roll.lanes) == 0 {
+		l.roll.done = l.roll.upTo
+		return false, nil
+	}
+	lane, done := l.roll.lanes[0], false
+	l.undayed = true
+	err := l.inTx(ctx, func(conn *sql.Conn) error {
+		s, err := readState(ctx, conn, lane)
+		if err == nil {
+			done, err = l.rollLane(ctx, conn, lane, minutes(), s.at.Flush)
+		}
+		return err
+	})
+	if err != nil {
+		return true, fmt.Errorf("roll lane %d: %w", lane, err)
+	}
+	crash.Point(crash.CompactCommitted)
+	if done {
+		l.unrolled[lane], l.roll.lanes = false, l.roll.lanes[1:]
+	}
+	return true, nil
 }
 
 // dayStep brings one lane's days up to a later flush. It has work once in an hour of log time, and whenever hours are due
 // to be merged: they may only be merged once they are in the days. It returns false when there is none.
 func (l *Ledger) dayStep(ctx context.Context) (bool, error) {
 	hour := l.dirty.newest / time.Hour.Milliseconds()
-	if !l.undayed || hour == l.dayHour && len(l.dirty.due(&cellTable{name: "cells_1h", unit: unitOf("cells_1h")}, l.opt.MergeAge)) == 0 {
+	if !l.undayed || hour == l.dayHour && len(l.dirty.due(&cellTable{name: "cells_1h", unit: unitOf("cells_1h")}, l.opt.MergeAge, math.MaxUint64)) == 0 {
 		return false, nil
 	}
+	some := false
 	for _, lane := range slices.Sorted(maps.Keys(l.unrolled)) {
 		done := false
 		err := l.inTx(ctx, func(conn *sql.Conn) error {
 			end, err := watermark(ctx, conn, "rollup_state", lane)
 			if err == nil {
+				some = some || end > 0
 				done, err = l.rollLane(ctx, conn, lane, hours(), end)
 			}
 			return err
@@ -208,7 +254,9 @@ func (l *Ledger) dayStep(ctx context.Context) (bool, error) {
 			return true, nil
 		}
 	}
-	l.undayed, l.dayHour = false, hour
+	if l.undayed = false; some { // nothing is in the hours of a new ledger
+		l.dayHour = hour
+	}
 	return false, nil
 }
 
@@ -237,14 +285,11 @@ func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int, r *roll
 	}
 	var last, upTo sql.Null[uint64] // flushes with cells; NULL when there are none
 	var rows int64
-	var sum bool
 	err = conn.QueryRowContext(ctx, fmt.Sprintf(`SELECT max(flush), max(flush) FILTER (rows_so_far <= ? OR i = 1),
-			coalesce(max(rows_so_far) FILTER (rows_so_far <= ? OR i = 1), 0)::BIGINT,
-			coalesce(bool_or(i > 1 OR spread > 1) FILTER (rows_so_far <= ? OR i = 1), true) FROM (
-			SELECT flush, sum(count(*)) OVER (ORDER BY flush) AS rows_so_far, row_number() OVER (ORDER BY flush) AS i,
-			       max(bucket)::BIGINT - min(bucket) AS spread
+			coalesce(max(rows_so_far) FILTER (rows_so_far <= ? OR i = 1), 0)::BIGINT FROM (
+			SELECT flush, sum(count(*)) OVER (ORDER BY flush) AS rows_so_far, row_number() OVER (ORDER BY flush) AS i
 			FROM %s WHERE lane = ? AND flush > ? AND flush <= ? GROUP BY flush)`, r.from),
-		stepRows, stepRows, stepRows, lane, rolled, end).Scan(&last, &upTo, &rows, &sum)
+		l.rollRows, l.rollRows, lane, rolled, end).Scan(&last, &upTo, &rows)
 	if err != nil {
 		return false, err
 	}
@@ -253,7 +298,7 @@ func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int, r *roll
 		target = upTo.V
 	}
 	for table, unit := range r.into {
-		if err := l.rollInto(ctx, conn, r.from, table, unit, lane, rolled, target, sum); err != nil {
+		if err := l.rollInto(ctx, conn, r.from, table, unit, lane, rolled, target); err != nil {
 			return false, fmt.Errorf("into %s: %w", table, err)
 		}
 	}
@@ -268,24 +313,19 @@ func (l *Ledger) rollLane(ctx context.Context, conn *sql.Conn, lane int, r *roll
 	return target == end, nil
 }
 
-// rollInto rolls some flushes up. When it is one of a minute or two, hardly any of its rows agree: then they are not summed
-// but taken as they are, since whoever reads adds them up anyway and the units are merged later.
-func (l *Ledger) rollInto(ctx context.Context, conn *sql.Conn, from, table string, unit int32, lane int, above, upTo uint64, sum bool) error {
+// rollInto sums some flushes up into a coarser table.
+func (l *Ledger) rollInto(ctx context.Context, conn *sql.Conn, from, table string, unit int32, lane int, above, upTo uint64) error {
 	start := fmt.Sprintf("bucket - ((bucket %% %d) + %d) %% %d", unit, unit, unit)
 	keys := "tenant, type, goal, class, campaign, banner, affiliate, revenue, payout"
-	sums, group := "n, amount, events", ""
-	if sum {
-		sums, group = "sum(n)::BIGINT, sum(amount)::BIGINT, sum(events)::BIGINT", "GROUP BY lane, start, "+keys
-	}
-	_, err := execRows(ctx, conn, fmt.Sprintf("INSERT INTO %s SELECT lane, ?::UBIGINT, %s AS start, %s, %s FROM %s WHERE lane = ? AND flush > ? AND flush <= ? %s",
-		table, start, keys, sums, from, group), upTo, lane, above, upTo)
+	_, err := execRows(ctx, conn, fmt.Sprintf(`INSERT INTO %s SELECT lane, ?::UBIGINT, %s AS start, %s, sum(n)::BIGINT, sum(amount)::BIGINT, sum(events)::BIGINT
+		FROM %s WHERE lane = ? AND flush > ? AND flush <= ? GROUP BY lane, start, %s`, table, start, keys, from, keys), upTo, lane, above, upTo)
 	if err != nil {
 		return err
 	}
 	buckets, err := column[int32](ctx, conn, fmt.Sprintf(
 		"SELECT DISTINCT %s FROM %s WHERE lane = ? AND flush > ? AND flush <= ?", start, from), lane, above, upTo)
 	for _, b := range buckets {
-		l.dirty.touch(table, b, l.dirty.newest)
+		l.dirty.touch(table, b, touched{l.dirty.newest, l.dirty.flushes})
 	}
 	return err
 }
@@ -296,7 +336,11 @@ func (l *Ledger) mergeStep(ctx context.Context) (bool, error) {
 		if !l.dirty.known[t.name] {
 			return true, l.scan(ctx, &t)
 		}
-		due := l.dirty.due(&t, l.opt.MergeAge)
+		flushes := uint64(math.MaxUint64)
+		if t.state == minutes().state {
+			flushes = l.roll.done // what came later is above the watermark
+		}
+		due := l.dirty.due(&t, l.opt.MergeAge, flushes)
 		if len(due) == 0 || t.state == hours().state && l.undayed {
 			continue
 		}
@@ -330,7 +374,7 @@ func (l *Ledger) scan(ctx context.Context, t *cellTable) error {
 	}
 	for _, start := range starts {
 		if _, ok := l.dirty.units[t.name][start]; !ok {
-			l.dirty.touch(t.name, start, 0)
+			l.dirty.touch(t.name, start, touched{})
 		}
 	}
 	l.dirty.known[t.name] = true
@@ -364,7 +408,7 @@ func (l *Ledger) mergeUnits(ctx context.Context, conn *sql.Conn, t *cellTable, d
 			done = append(done, start)
 			continue
 		}
-		if len(rewrite) > 0 && rows+c.rows > stepRows {
+		if len(rewrite) > 0 && rows+c.rows > mergeRows {
 			break
 		}
 		rows += c.rows

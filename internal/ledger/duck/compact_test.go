@@ -151,6 +151,80 @@ func TestCompactNeverMergesAcrossTheWatermark(t *testing.T) {
 	subject().MustEqual(t, l, want)
 }
 
+// flushMinute flushes one event of one counter's minute at another; both are since a quarter of an hour began.
+func flushMinute(t testing.TB, l *Ledger, now, minute int32) {
+	t.Helper()
+	epoch, at := acquire(t, l, 0)
+	g := &ledger.Generation{Epoch: epoch, From: at, To: ledgertest.Next(at, 1, int64(ledgertest.BaseMinute/15*15+now)*60_000)}
+	g.Cells = []ledger.Cell{{
+		Key:   ledger.Key{Bucket: ledgertest.BaseMinute/15*15 + minute, Tenant: 1, Type: event.Click, Class: event.Valid, Campaign: 1},
+		Value: ledger.Value{N: event.One, Events: 1},
+	}}
+	if err := l.Flush(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMinutesAreRolledUpOnceAQuarter looks at when minutes are rolled up, and that what is not is neither merged nor missing.
+func TestMinutesAreRolledUpOnceAQuarter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.duckdb")
+	l, err := Open(t.Context(), Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	flushes := int64(0)
+	at := func(now, minute int32, rolled, cells int64) {
+		t.Helper()
+		flushMinute(t, l, now, minute)
+		flushes++
+		if err := l.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := number(t, l, "SELECT coalesce(max(rolled_flush), 0)::BIGINT FROM rollup_state"); got != rolled {
+			t.Fatalf("minute %d: rolled to flush %d, want %d", now, got, rolled)
+		}
+		if got := number(t, l, "SELECT count(*) FROM cells"); got != cells {
+			t.Fatalf("minute %d: %d rows of minutes, want %d", now, got, cells)
+		}
+		for _, view := range []string{"exact_15m", "exact_1h", "exact_1d"} {
+			if got := number(t, l, "SELECT sum(events)::BIGINT FROM "+view); got != flushes {
+				t.Fatalf("minute %d: %s has %d events of %d", now, view, got, flushes)
+			}
+		}
+	}
+	at(1, 1, 0, 1) // a new ledger has nothing from before
+	at(1, 1, 0, 2)
+	at(14, 14, 0, 3)
+	at(16, 16, 4, 3) // the next quarter; and minute 1 is merged, for it has been left alone for long enough
+	at(17, 1, 4, 4)  // as an import does it
+	at(29, 29, 4, 5) // left alone for long enough again, but not in the quarters yet
+	at(30, 30, 7, 5) // now it is
+	at(46, 46, 8, 6)
+	at(47, 47, 8, 7)
+	if err := l.Compact(t.Context()); err != nil { // nobody has flushed since the last time
+		t.Fatal(err)
+	}
+	if got := number(t, l, "SELECT max(rolled_flush)::BIGINT FROM rollup_state"); got != flushes {
+		t.Fatalf("nobody flushes any more, and flush %d of %d is rolled up", got, flushes)
+	}
+	if got := number(t, l, "SELECT count(*) FROM cells_1h"); got != 4 { // one a roll
+		t.Fatalf("%d rows of hours for four rolls", got)
+	}
+	if got := number(t, l, "SELECT count(*) FROM cells_1d"); got != 1 { // with the first roll; then once an hour
+		t.Fatalf("%d rows of days", got)
+	}
+	at(48, 48, 9, 8)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = Open(t.Context(), Options{Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	at(49, 49, 9, 9) // a restart alone is no reason
+	at(61, 61, 12, 10)
+}
+
 func TestCompactStepsAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 400,000 rows")
@@ -176,7 +250,15 @@ func TestCompactStepsAreBounded(t *testing.T) {
 	}
 	rest(t, l, 24*time.Hour)
 	var longest time.Duration
-	for _, step := range []func(context.Context) (bool, error){l.rollStep, l.mergeStep} {
+	l.rollRows = 50_000
+	for range 2 { // at the second look nobody has flushed since the first
+		if err := l.beginRoll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commits := map[int]int{}
+	for i, step := range []func(context.Context) (bool, error){l.rollStep, l.mergeStep} {
+		l.commitHook = func(commit func() error) error { commits[i]++; return commit() }
 		for more := true; more; {
 			began := time.Now()
 			var err error
@@ -186,7 +268,10 @@ func TestCompactStepsAreBounded(t *testing.T) {
 			longest = max(longest, time.Since(began))
 		}
 	}
-	t.Logf("longest step %s", longest)
+	t.Logf("longest step %s of %v", longest, commits)
+	if commits[0] < 6 || commits[1] < 2 {
+		t.Fatalf("%v steps for 40 flushes of some 10,000 rows", commits)
+	}
 	subject().MustEqual(t, l, want)
 }
 

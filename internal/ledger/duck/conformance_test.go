@@ -15,7 +15,7 @@ func subject() ledgertest.Subject {
 		Store: func(t testing.TB) func() (ledger.Ledger, error) {
 			path := filepath.Join(t.TempDir(), "ledger.duckdb")
 			return func() (ledger.Ledger, error) {
-				return Open(t.Context(), Options{Path: path, MergeAge: time.Millisecond})
+				return Open(t.Context(), Options{Path: path, MergeAge: time.Millisecond, RollEvery: time.Millisecond})
 			}
 		},
 		Totals: ledgertest.SQLTotals,

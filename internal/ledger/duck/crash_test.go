@@ -39,7 +39,7 @@ func TestCrashChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Open(t.Context(), Options{Path: path, MergeAge: time.Millisecond})
+	l, err := Open(t.Context(), Options{Path: path, MergeAge: time.Millisecond, RollEvery: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,6 +58,9 @@ type Options struct {
 	// MergeAge is how long a stretch of buckets must have been left alone, in log time, before Compact merges its
 	// rows; 10 minutes by default.
 	MergeAge time.Duration
+	// RollEvery is how often, in log time, Compact rolls minutes up into quarters and hours while there are flushes. 0: 15
+	// minutes.
+	RollEvery time.Duration
 }
 
 func (o *Options) defaults() error {
@@ -75,6 +78,9 @@ func (o *Options) defaults() error {
 	}
 	if o.MergeAge <= 0 {
 		o.MergeAge = 10 * time.Minute
+	}
+	if o.RollEvery <= 0 {
+		o.RollEvery = 15 * time.Minute
 	}
 	path, err := filepath.Abs(o.Path)
 	if err != nil {
@@ -102,6 +108,8 @@ type Ledger struct {
 	dead       bool      // the engine has given up on itself; the next writer opens it anew
 	dirty      dirtyUnits
 	unrolled   map[int]bool            // lanes that may have cells above their watermark
+	roll       rolling                 // of them
+	rollRows   int                     // of cells that one step rolls up
 	undayed    bool                    // there may be hours that are not in the days
 	dayHour    int64                   // hour of log time in which the days were last brought up to date
 	uncheck    bool                    // something was committed since the last checkpoint
@@ -136,6 +144,7 @@ func Open(ctx context.Context, opt Options) (*Ledger, error) {
 		unrolled: map[int]bool{},
 		undayed:  true,
 		dayHour:  -1,
+		rollRows: rollRows,
 		uncheck:  true, // what a crash left in the write-ahead log is not in the file yet
 	}
 	err := l.openEngine(ctx)

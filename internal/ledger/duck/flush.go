@@ -177,17 +177,21 @@ func (l *Ledger) resolve(ctx context.Context, g *ledger.Generation, commit *comm
 func (l *Ledger) flushed(g *ledger.Generation) {
 	l.unrolled[g.Lane] = l.unrolled[g.Lane] || len(g.Cells) > 0
 	l.dirty.newest = max(l.dirty.newest, g.To.LogTime)
+	if len(g.Cells) > 0 {
+		l.dirty.flushes++
+	}
+	now := touched{g.To.LogTime, l.dirty.flushes}
 	for i := range g.Cells {
-		l.dirty.touch("cells", g.Cells[i].Bucket, g.To.LogTime)
+		l.dirty.touch("cells", g.Cells[i].Bucket, now)
 	}
 	for i := range g.Moved {
-		l.dirty.touch("moved_15m", g.Moved[i].Bucket, g.To.LogTime)
+		l.dirty.touch("moved_15m", g.Moved[i].Bucket, now)
 	}
 	for i := range g.Rollups {
-		l.dirty.touch("values_15m", g.Rollups[i].Bucket, g.To.LogTime)
+		l.dirty.touch("values_15m", g.Rollups[i].Bucket, now)
 	}
 	for i := range g.Tallies {
-		l.dirty.touch("tallies", int32(g.Tallies[i].Minute), g.To.LogTime)
+		l.dirty.touch("tallies", int32(g.Tallies[i].Minute), now)
 	}
 	for table, rows := range map[string]int{
 		"cells": len(g.Cells), "moved_15m": len(g.Moved), "values_15m": len(g.Rollups),

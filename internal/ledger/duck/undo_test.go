@@ -25,7 +25,7 @@ type checkpointed struct {
 func checkpoints(t *testing.T, seed uint64, rounds, keep int) []checkpointed {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.duckdb")
-	l, err := Open(t.Context(), Options{Path: path, MergeAge: 1})
+	l, err := Open(t.Context(), Options{Path: path, MergeAge: 1, RollEvery: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
