@@ -15,16 +15,20 @@ import (
 // NotActive is what a batch of look-ups returns for a name that nothing active has.
 const NotActive = ^uint64(0)
 
-// quick finds what is active by name, for doors that look up whole dictionaries: one cache line a name, no pointers. It
-// belongs to one View and is made when so many names were asked for that making it is cheaper than having done without,
-// so a catalog that changes all the time never pays for it.
+// quick finds what is active by name, for doors that look up whole dictionaries, and by id, for those that are given a
+// token: one cache line each, no pointers. It belongs to one View and is made when so many were asked for that making it is
+// cheaper than having done without, so a catalog that changes all the time never pays for it.
 type quick struct {
 	asked  atomic.Int64
 	tables atomic.Pointer[quickTables]
 	making sync.Mutex
 }
 
-type quickTables struct{ campaigns, affiliates quickTable }
+type quickTables struct {
+	campaigns, affiliates quickTable
+	live                  []uint64 // by id of a Live campaign: that of its advertiser + 1
+	active                []uint64 // a bit for each active affiliate, by id
+}
 
 // quickTable is a hash table with open addressing. Names of more than 15 bytes are not in it.
 type quickTable struct {
@@ -131,20 +135,35 @@ func (v *View) quickFor(names int) *quickTables {
 		return nil
 	}
 	defer q.making.Unlock()
-	t := &quickTables{newQuickTable(v.campaigns.size()), newQuickTable(v.affiliates.size())}
+	t := &quickTables{campaigns: newQuickTable(v.campaigns.size()), affiliates: newQuickTable(v.affiliates.size())}
+	if dense(v.campaigns) {
+		t.live = make([]uint64, v.campaigns.lastID()+1)
+	}
+	if dense(v.affiliates) {
+		t.active = make([]uint64, v.affiliates.lastID()/64+1)
+	}
 	v.campaigns.each(func(c *Campaign) {
 		if v.Live(c) {
 			t.campaigns.put(c.Key, uint32(c.ID), uint32(c.Advertiser))
+			if int(c.ID) < len(t.live) {
+				t.live[c.ID] = uint64(c.Advertiser) + 1
+			}
 		}
 	})
 	v.affiliates.each(func(a *Affiliate) {
 		if a.Status == Active {
 			t.affiliates.put(a.Key, uint32(a.ID), 0)
+			if i := int(a.ID / 64); i < len(t.active) {
+				t.active[i] |= 1 << (a.ID % 64)
+			}
 		}
 	})
 	q.tables.Store(t)
 	return t
 }
+
+// dense says whether a table by id is not much larger than what is in it.
+func dense[T any](t *table[T]) bool { return int(t.lastID()) <= 4*t.size()+1024 }
 
 // LiveCampaigns appends what keys stand for to ids and their advertisers to advertisers: 0 for no text, NotActive for
 // what is no campaign or not Live.
@@ -215,4 +234,18 @@ func (v *View) ActiveAffiliate(key []byte) (event.AffiliateID, bool) {
 		}
 	}
 	return 0, false
+}
+
+// LiveCampaignByID says whose a campaign is that is Live. It may fail to find one; CampaignByID and Live have the last word.
+func (v *View) LiveCampaignByID(id event.CampaignID) (event.AdvertiserID, bool) {
+	if quick := v.quickFor(1); quick != nil && int(id) < len(quick.live) && quick.live[id] != 0 {
+		return event.AdvertiserID(quick.live[id] - 1), true
+	}
+	return 0, false
+}
+
+// ActiveAffiliateByID says whether an affiliate is active. It may fail to find one that is; AffiliateByID has the last word.
+func (v *View) ActiveAffiliateByID(id event.AffiliateID) bool {
+	quick := v.quickFor(1)
+	return quick != nil && int(id/64) < len(quick.active) && quick.active[id/64]>>(id%64)&1 != 0
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -57,10 +58,25 @@ func TestQuickNamesAreTheNames(t *testing.T) {
 			if id, ok := v.ActiveAffiliate(key); ok && (uint64(id) != affiliate || id == 0) {
 				t.Fatalf("round %d, %q: affiliate %d, want %d", round, key, id, affiliate)
 			}
+			if c, ok := v.Campaign(key); ok {
+				if of, ok := v.LiveCampaignByID(c.ID); ok && (!v.Live(c) || of != c.Advertiser) || made && ok != v.Live(c) {
+					t.Fatalf("round %d, %q: campaign %d is of %d, %v", round, key, c.ID, of, ok)
+				}
+			}
+			if a, ok := v.Affiliate(key); ok {
+				if ok := v.ActiveAffiliateByID(a.ID); ok && a.Status != Active || made && ok != (a.Status == Active) {
+					t.Fatalf("round %d, %q: affiliate %d: %v", round, key, a.ID, ok)
+				}
+			}
 			if campaigns[i] != campaign || advertisers[i] != advertiser || affiliates[i] != affiliate {
 				t.Fatalf("round %d, %q: %d of %d, %d; want %d of %d, %d", round, key, campaigns[i], advertisers[i], affiliates[i],
 					campaign, advertiser, affiliate)
 			}
+		}
+	}
+	for _, id := range []uint32{0, 1 << 20, math.MaxUint32} {
+		if _, ok := v.LiveCampaignByID(event.CampaignID(id)); ok || v.ActiveAffiliateByID(event.AffiliateID(id)) {
+			t.Fatalf("id %d exists", id)
 		}
 	}
 }

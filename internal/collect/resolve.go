@@ -178,7 +178,9 @@ func attributed(o *origin, c *token.Claims, at int64, e *event.Event) {
 
 // knownByID checks ids that came from a signed token against the catalog of now: a campaign may have been paused since.
 func knownByID(v *catalog.View, e *event.Event) {
-	if c, ok := v.CampaignByID(e.Campaign); ok {
+	if advertiser, ok := v.LiveCampaignByID(e.Campaign); ok { // nearly always
+		e.Advertiser = advertiser
+	} else if c, ok := v.CampaignByID(e.Campaign); ok {
 		e.Advertiser = c.Advertiser
 		if !v.Live(c) {
 			e.Flags |= event.FlagUnknownCampaign
@@ -191,7 +193,7 @@ func knownByID(v *catalog.View, e *event.Event) {
 			e.Flags |= event.FlagUnknownBanner
 		}
 	}
-	if e.Affiliate != 0 {
+	if e.Affiliate != 0 && !v.ActiveAffiliateByID(e.Affiliate) {
 		if a, ok := v.AffiliateByID(e.Affiliate); !ok || a.Status != catalog.Active {
 			e.Flags |= event.FlagUnknownAffiliate
 		}
