@@ -387,9 +387,9 @@ func (l *Lane) flushLoop(ctx context.Context) {
 }
 
 const (
-	flushLooks   = 20     // how often in an interval the flusher looks whether a flush is due
-	flushStretch = 5      // the longest that a generation stays open, in intervals
-	manyDetails  = 20_000 // a generation that has more grows on while events come in
+	flushLooks   = 20    // how often in an interval the flusher looks whether a flush is due
+	flushStretch = 5     // the longest that a generation stays open, in intervals
+	manyDetails  = 2_000 // a generation that has more grows on while events come in
 )
 
 // flushDueLocked says whether the open generation is to be written: after one interval, or up to flushStretch of them
