@@ -235,8 +235,8 @@ func (h *harness) checkSides(ctx context.Context, srv *subject, mine, others int
 // openFlood compares good pixels in P4's open loop with the same beside as many forged ones. Forgers have connections of
 // their own: good pixels that queue behind forged ones on one connection would measure how many connections the client has.
 func (h *harness) openFlood(ctx context.Context) error {
-	const conns = 256      // of either kind
-	span := 2 * h.opt.span // a tail needs longer than a rate: what the host does to the cores changes every few seconds
+	const conns = 256          // of either kind
+	span := 3 * h.opt.span / 2 // a tail needs longer than a rate: what the host does to the cores changes every few seconds
 	rate := float64(pixelRate)
 	if h.opt.quick {
 		rate = 2_000

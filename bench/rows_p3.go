@@ -166,7 +166,8 @@ func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
 			return x.rate, nil
 		}, &s.peers}
 	}
-	for _, conns := range []int{64, 256, 512} {
+	const leastConns = 64 // where nginx with reuseport may differ; with more it did not
+	for _, conns := range []int{leastConns, 256, 512} {
 		s := &series{
 			name: fmt.Sprintf("P3 signed pixels, wrk, %d connections", conns), unit: "requests/s", peer: "nginx empty_gif, buffered log",
 			goal: "1.0 ×", floor: "0.6 ×",
@@ -175,11 +176,20 @@ func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
 		ours := turn{s, func(ctx context.Context, _ int) (float64, error) {
 			return h.wrkPixels(ctx, s, setup{name: "p3"}, conns)
 		}, &s.ours}
-		if err := h.takeTurns(ctx, ours, peer(sharedAddr, conns, s), peer(dealtAddr, conns, reuse)); err != nil {
+		turns := []turn{ours, peer(sharedAddr, conns, s)}
+		if conns == leastConns {
+			turns = append(turns, peer(dealtAddr, conns, reuse))
+		}
+		if err := h.takeTurns(ctx, turns...); err != nil {
 			return err
 		}
-		if err := errors.Join(h.record(s), h.record(reuse.sharing(s))); err != nil {
+		if err := h.record(s); err != nil {
 			return err
+		}
+		if conns == leastConns {
+			if err := h.record(reuse.sharing(s)); err != nil {
+				return err
+			}
 		}
 		h.pixels = max(h.pixels, median(s.ours))
 	}
