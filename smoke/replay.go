@@ -87,6 +87,7 @@ type summary struct {
 	refused   int64 // events that the catalog refused
 	redirects int64 // answers 302
 	answers   int64 // all answers
+	atRisk    int64 // redirects that came before their click was durable, and said so; their clicks were sent again
 }
 
 func (r *run) replaySummary(ctx context.Context, tenant, set string, files ...string) (*summary, error) {
@@ -101,12 +102,13 @@ func (r *run) replaySummary(ctx context.Context, tenant, set string, files ...st
 	var s struct {
 		Skipped int64            `json:"skipped"`
 		Refused int64            `json:"refused"`
+		AtRisk  int64            `json:"at_risk"`
 		Answers map[string]int64 `json:"answers"`
 	}
 	if err := json.Unmarshal(p.sum.Bytes(), &s); err != nil {
 		return nil, fmt.Errorf("replay %s: summary %.300q: %w", set, p.sum.String(), err)
 	}
-	sum := &summary{text: p.sum.String(), skipped: s.Skipped, refused: s.Refused, redirects: s.Answers["302"]}
+	sum := &summary{text: p.sum.String(), skipped: s.Skipped, refused: s.Refused, redirects: s.Answers["302"], atRisk: s.AtRisk}
 	for _, n := range s.Answers {
 		sum.answers += n
 	}

@@ -53,9 +53,11 @@ func (s *server) start(ctx context.Context) error {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
 	// Not CommandContext: the server must not be killed by our context in the middle of a step that stops it in order.
-	// Segments are cut and the journal is trimmed every few seconds, so that a short run passes through all of it.
+	// Segments are cut and the journal is trimmed every few seconds, so that a short run passes through all of it. Counts
+	// are proved here and no time is: a disk that stands still for seconds makes the doors wait.
 	s.cmd = exec.Command(s.binary, "serve", "--data", s.dir, "--listen", s.doors, "--admin", s.admin, //nolint:noctx // see above
-		"--seal-span", "2s", "--trim-interval", "1s", "--image-interval", "2s")
+		"--seal-span", "2s", "--trim-interval", "1s", "--image-interval", "2s",
+		"--max-wait", "20s")
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	if err := s.cmd.Start(); err != nil {
 		return errors.Join(fmt.Errorf("start the server: %w", err), out.Close())

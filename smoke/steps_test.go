@@ -56,3 +56,36 @@ func TestFoldedCountsARepeatedBatchOnce(t *testing.T) {
 		t.Errorf("got %d, want 15", got)
 	}
 }
+
+// TestClicksSentAgainMayBeDuplicates: as many as were redirected at risk, and never one more or less than the file has.
+func TestClicksSentAgainMayBeDuplicates(t *testing.T) {
+	file := &redirectLog{clicks: 12, refused: 2, heartbeats: 3}
+	for _, c := range []struct {
+		what              string
+		valid, duplicates int64
+		redirects, atRisk int64
+		wrong             string
+	}{
+		{what: "all at once", valid: 10, redirects: 10},
+		{what: "three at risk, all of them counted", valid: 10, duplicates: 3, redirects: 13, atRisk: 3},
+		{what: "three at risk, one of them counted", valid: 10, duplicates: 1, redirects: 13, atRisk: 3},
+		{what: "a promise sent again", valid: 10, duplicates: 1, redirects: 11, wrong: "clicks sent again"},
+		{what: "more duplicates than risks", valid: 10, duplicates: 4, redirects: 13, atRisk: 3, wrong: "clicks sent again"},
+		{what: "one lost", valid: 9, redirects: 10, wrong: "click valid"},
+		{what: "one doubled", valid: 11, redirects: 10, wrong: "click valid"},
+		{what: "a redirect too many", valid: 10, redirects: 11, wrong: "redirects in the client's log"},
+	} {
+		counted := map[kind]int64{{"click", "valid"}: c.valid}
+		if c.duplicates > 0 {
+			counted[kind{"click", "duplicate"}] = c.duplicates
+		}
+		said := &summary{skipped: 3, refused: 2, redirects: c.redirects, answers: c.redirects, atRisk: c.atRisk}
+		d := redirected(file, said, &state{events: map[string]map[kind]int64{clicksTenant: counted}})
+		switch err := d.err(); {
+		case err == nil && c.wrong != "":
+			t.Errorf("%s: not found", c.what)
+		case err != nil && (c.wrong == "" || !strings.Contains(err.Error(), c.wrong)):
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+}

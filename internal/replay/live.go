@@ -165,8 +165,13 @@ func (l *live) attempt(e *Event, line *logLine, req *fasthttp.Request, resp *fas
 		return fmt.Errorf("%w: %w", errUnanswered, err)
 	}
 	status := resp.StatusCode()
-	l.tally.with(func(s *Summary) { bump(s.Answers, strconv.Itoa(status), 1) })
 	risky := len(resp.Header.Peek("Milliard-At-Risk")) > 0 // the visitor was sent on, the click is no promise
+	l.tally.with(func(s *Summary) {
+		bump(s.Answers, strconv.Itoa(status), 1)
+		if risky {
+			s.AtRisk++
+		}
+	})
 	switch {
 	case status == fasthttp.StatusTooManyRequests, (status >= 500 || risky) && repeatable:
 		return fmt.Errorf("%w: status %d", errTemporary, status)

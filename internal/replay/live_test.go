@@ -172,7 +172,7 @@ func TestAClickAtRiskIsSentAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Accepted != 1 || s.Retries != 1 || len(f.requests) != 2 || f.requests[0].URL.Query().Get("eid") != f.requests[1].URL.Query().Get("eid") {
+	if s.Accepted != 1 || s.AtRisk != 1 || s.Retries != 1 || len(f.requests) != 2 || f.requests[0].URL.Query().Get("eid") != f.requests[1].URL.Query().Get("eid") {
 		t.Errorf("%+v, %d requests", s, len(f.requests))
 	}
 }

@@ -38,6 +38,7 @@ type Summary struct {
 	Verdicts   map[string]int64 `json:"verdicts,omitempty"`
 	Answers    map[string]int64 `json:"answers,omitempty"` // requests by HTTP status
 	Wrong      map[string]int64 `json:"wrong,omitempty"`   // answers that are not what the map expects
+	AtRisk     int64            `json:"at_risk"`           // redirects that said of themselves that they promise nothing
 	Retries    int64            `json:"retries"`           // requests that were repeated
 	Seconds    float64          `json:"seconds"`
 	Rate       float64          `json:"events_per_second"`
@@ -195,6 +196,9 @@ func (s *Summary) Write(w io.Writer) error {
 			group(s.Accepted), group(s.Rejected), group(s.Unknown), group(s.Retries))
 		writeCounts(&b, "rejected", s.Rejected, s.RejectedBy)
 		writeCounts(&b, "answers by status", sum(s.Answers), s.Answers)
+		if s.AtRisk > 0 {
+			fmt.Fprintf(&b, "redirects at risk %s\n", group(s.AtRisk))
+		}
 		writeCounts(&b, "wrong answers", sum(s.Wrong), s.Wrong)
 		writeCounts(&b, "verdicts", sum(s.Verdicts), s.Verdicts)
 	}
