@@ -23,13 +23,13 @@ type harness struct {
 	machine  string
 	commit   string
 	command  string
-	fsync    time.Duration
+	fsync    float64 // the median of appends of 64 KB, in milliseconds
 	load1    float64
 	load     float64 // of others, the highest since the row began
 	row      string
 	dirs     int
 	written  int
-	pixels   float64 // P3's rate, for P2b
+	pixels   float64 // the most that a run of P3 made in a second
 }
 
 func newHarness(ctx context.Context, opt *options, out io.Writer) (*harness, error) {
@@ -50,7 +50,7 @@ func newHarness(ctx context.Context, opt *options, out io.Writer) (*harness, err
 		return nil, err
 	}
 	h.say("machine: %s\ncommit:  %s\nload average %.2f; fsync p50 %.2f ms in %s\nload generators share the %d cores with what they measure",
-		h.machine, h.commit, h.load1, float64(h.fsync.Microseconds())/1000, opt.work, runtime.NumCPU())
+		h.machine, h.commit, h.load1, h.fsync, opt.work, runtime.NumCPU())
 	return h, nil
 }
 
@@ -66,9 +66,11 @@ func (h *harness) prepare(ctx context.Context) error {
 	if h.opt.quick {
 		n = 40
 	}
-	if h.fsync, err = fsyncP50(h.work, n); err != nil {
+	took, err := fsyncs(ctx, h.work, n, 64<<10, 0)
+	if err != nil {
 		return fmt.Errorf("fsync: %w", err)
 	}
+	h.fsync = median(took)
 	if h.binary = h.opt.binary; h.binary != "" {
 		return nil
 	}
@@ -187,7 +189,7 @@ func (h *harness) record(s *series) error {
 	}
 	r := s.result()
 	r.Cores, r.Commit, r.Machine, r.Command = runtime.NumCPU(), h.commit, h.machine, h.command
-	r.Date, r.FsyncP50 = time.Now().UTC().Format(time.RFC3339), float64(h.fsync.Microseconds())/1000
+	r.Date, r.FsyncP50 = time.Now().UTC().Format(time.RFC3339), h.fsync
 	r.Load, r.Load1, r.Quick = h.load, h.load1, h.opt.quick
 	if err := appendResult(h.opt.results, &r); err != nil {
 		return err

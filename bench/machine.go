@@ -214,29 +214,33 @@ func diskOf(dir string) int64 {
 	return total
 }
 
-// fsyncP50 measures what a promise costs on this disk: the median of appends of 64 KB, each with its fsync.
-func fsyncP50(dir string, n int) (time.Duration, error) {
+// fsyncs measures what a promise costs on this disk: n appends of so many bytes, each with its fsync, whose time is returned
+// in milliseconds. Between two there is a pause.
+func fsyncs(ctx context.Context, dir string, n, bytes int, every time.Duration) ([]float64, error) {
 	f, err := os.CreateTemp(dir, "fsync-*")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer func() {
 		_ = f.Close() // only a probe
 		_ = os.Remove(f.Name())
 	}()
-	buf := make([]byte, 64<<10)
-	var took []float64
+	buf := make([]byte, bytes)
+	took := make([]float64, 0, n)
 	for range n {
 		if _, err := f.Write(buf); err != nil {
-			return 0, err
+			return nil, err
 		}
 		start := time.Now()
 		if err := f.Sync(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		took = append(took, float64(time.Since(start)))
+		took = append(took, float64(time.Since(start))/float64(time.Millisecond))
+		if err := pause(ctx, every); err != nil {
+			return nil, err
+		}
 	}
-	return time.Duration(median(took)), nil
+	return took, nil
 }
 
 // tmpfsMagic is what statfs says of a file system in memory, on which an fsync costs nothing.

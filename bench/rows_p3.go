@@ -52,17 +52,24 @@ func (h *harness) dropTokens(tokens string) error {
 	return err
 }
 
-// pixelsPerSecond is how many tokens wrk gets for every second of a run at least; where P3 was faster, there are more. No
+// pixelsPerSecond is how many tokens wrk gets for every second of a run while nobody knows how fast this machine is. No
 // token may be used twice.
 const pixelsPerSecond = 350_000
 
 // enoughTokens is how many tokens wrk needs for a run of such a length, as far as is known.
 func (h *harness) enoughTokens(span time.Duration, perSecond float64) int64 {
-	return int64(span.Seconds()*max(pixelsPerSecond, 1.5*h.pixels, perSecond)) + 10_000
+	return int64(span.Seconds()*max(h.tokensPerSecond(), perSecond)) + 10_000
+}
+
+func (h *harness) tokensPerSecond() float64 {
+	if h.pixels == 0 {
+		return pixelsPerSecond
+	}
+	return 2 * h.pixels
 }
 
 // errTokens says that a generator was faster than there were tokens for.
-var errTokens = errors.New("wrk has used every token: more tokens needed: raise pixelsPerSecond")
+var errTokens = errors.New("wrk has used every token: more are needed")
 
 // wrkPixels measures pixels with wrk. A machine that is faster than there were tokens for gets more of them.
 func (h *harness) wrkPixels(ctx context.Context, s *series, st setup, conns int) (rate float64, err error) {
@@ -71,7 +78,7 @@ func (h *harness) wrkPixels(ctx context.Context, s *series, st setup, conns int)
 		if rate, err = h.wrkFresh(ctx, s, st, conns, h.enoughTokens(h.opt.span, had)); !errors.Is(err, errTokens) {
 			return rate, err
 		}
-		s.put("tokens_per_second", 2*max(pixelsPerSecond, 1.5*h.pixels, had))
+		s.put("tokens_per_second", 2*max(h.tokensPerSecond(), had))
 		h.say("  wrk has used every token; once more, with twice as many")
 	}
 	return rate, err
@@ -106,7 +113,7 @@ func (h *harness) wrkFresh(ctx context.Context, s *series, st setup, conns int, 
 			return fmt.Errorf("totals: wrk had %d answers on %d connections; counted %d valid of %d, %d forged", x.requests, conns, valid, c.total, c.forged)
 		}
 		h.say("  exact: %s answers, %s counted, %d cut off at the end", number(float64(x.requests)), number(float64(valid)), valid-x.requests)
-		rate = x.rate
+		rate, h.pixels = x.rate, max(h.pixels, x.rate)
 		if s.detail["wrk"] == nil {
 			h.say("  wrk %s", x.argv)
 			s.put("wrk", x.argv)
@@ -191,7 +198,6 @@ func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
 				return err
 			}
 		}
-		h.pixels = max(h.pixels, median(s.ours))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,9 @@ func rowP4(ctx context.Context, h *harness) error {
 	}
 	used := &series{name: "P4 CPU, server and client, of all cores", unit: "%", less: true, once: true, goal: "70 %"}
 	if err := h.idle(ctx); err != nil {
+		return err
+	}
+	if err := h.diskAlone(ctx); err != nil {
 		return err
 	}
 	count := int64(rate*h.opt.open.Seconds()*1.01) + 1000
@@ -71,6 +75,28 @@ func rowP4(ctx context.Context, h *harness) error {
 		}
 	}
 	return h.profileOpen(ctx, rate)
+}
+
+// diskAlone measures the disk while nothing else of ours works: nobody's durable answer comes sooner than an fsync that stands
+// still, and all that came due meanwhile has to be caught up with.
+func (h *harness) diskAlone(ctx context.Context) error {
+	n := 30_000 // of a journal's size; with the pause between them three quarters of a minute
+	if h.opt.quick {
+		n = 1_000
+	}
+	took, err := fsyncs(ctx, h.work, n, 8<<10, time.Millisecond)
+	if err != nil {
+		return err
+	}
+	s := &series{name: "P4 the disk alone, the longest fsync of " + number(float64(n)), unit: "ms", less: true, once: true}
+	s.ours = []float64{slices.Max(took)}
+	for fifth := range slices.Chunk(took, n/5) {
+		s.fifths = append(s.fifths, slices.Max(fifth))
+	}
+	for _, q := range []float64{0.5, 0.99, 0.999} {
+		s.put(fmt.Sprintf("p%g_ms", 100*q), quantile(took, q))
+	}
+	return h.record(s)
 }
 
 func (h *harness) profileOpen(ctx context.Context, rate float64) error {
