@@ -103,12 +103,13 @@ func (d *dirtyUnits) touch(table string, bucket int32, last touched) {
 // forget makes every table be scanned again: after a failed COMMIT the hints may be wrong.
 func (d *dirtyUnits) forget() { clear(d.known) }
 
-// due returns units that have been left alone for age and since there had been so many flushes, oldest first.
+// due returns units that have been left alone for age and whose last write was before there were so many flushes, oldest
+// first.
 func (d *dirtyUnits) due(t *cellTable, age time.Duration, flushes uint64) []int32 {
 	before := d.newest - age.Milliseconds()
 	var due []int32
 	for start, last := range d.units[t.name] {
-		if last.flushes <= flushes && last.logTime <= before && int64(start+t.unit)*60_000 <= before {
+		if last.flushes < flushes && last.logTime <= before && int64(start+t.unit)*60_000 <= before {
 			due = append(due, start)
 		}
 	}
@@ -175,9 +176,9 @@ func (l *Ledger) loadUnrolled(ctx context.Context) error {
 type rolling struct {
 	lanes   []int  // that are left
 	stretch int64  // of log time in which it was last begun; 0: in none, the ledger was empty
-	upTo    uint64 // how many flushes there had been then
-	done    uint64 // how many there had been when the last one began that is complete
-	seen    uint64 // how many there had been at the last look
+	upTo    uint64 // the number that the next flush had then
+	done    uint64 // the number that the next flush had when the last one began that is complete; 0: none is
+	seen    uint64 // how many flushes there had been at the last look
 }
 
 // beginRoll decides whether minutes are to be rolled up now: once in RollEvery of log time, because a counter that grew a
@@ -191,7 +192,7 @@ func (l *Ledger) beginRoll(ctx context.Context) error {
 	stretch := l.dirty.newest / max(l.opt.RollEvery.Milliseconds(), 1)
 	idle := l.dirty.flushes == l.roll.seen
 	if idle || stretch != l.roll.stretch && l.roll.stretch != 0 {
-		l.roll.upTo, l.roll.lanes = l.dirty.flushes, l.roll.lanes[:0]
+		l.roll.upTo, l.roll.lanes = l.dirty.flushes+1, l.roll.lanes[:0]
 		for _, lane := range slices.Sorted(maps.Keys(l.unrolled)) {
 			if l.unrolled[lane] {
 				l.roll.lanes = append(l.roll.lanes, lane)
@@ -360,21 +361,26 @@ func (l *Ledger) mergeStep(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// scan finds the units of a table that hold rows of several flushes: a merged unit has one per lane.
+// scan finds the units of a table that hold rows of several flushes: a merged unit has one per lane. Of minutes also those
+// above the watermark, which are merged after the next rolling up.
 func (l *Ledger) scan(ctx context.Context, t *cellTable) error {
 	conn, err := l.writer(ctx)
 	if err != nil {
 		return err
 	}
+	rows, last := t.rolledRows(), touched{}
+	if t.state == minutes().state {
+		rows, last.flushes = "", l.dirty.flushes
+	}
 	starts, err := column[int32](ctx, conn, fmt.Sprintf(
 		"SELECT DISTINCT start FROM (SELECT %s AS start FROM %s t %s GROUP BY start, t.lane HAVING min(t.flush) <> max(t.flush))",
-		t.start(), t.name, t.rolledRows()))
+		t.start(), t.name, rows))
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", t.name, err)
 	}
 	for _, start := range starts {
 		if _, ok := l.dirty.units[t.name][start]; !ok {
-			l.dirty.touch(t.name, start, touched{})
+			l.dirty.touch(t.name, start, last)
 		}
 	}
 	l.dirty.known[t.name] = true
