@@ -20,6 +20,10 @@ type admin struct {
 	http *http.Client
 }
 
+func newAdmin(base string) *admin {
+	return &admin{base: base, http: &http.Client{Timeout: 2 * time.Minute}}
+}
+
 func (a *admin) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
 	if err != nil {

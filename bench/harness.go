@@ -28,12 +28,13 @@ type harness struct {
 	load     float64 // of others, the highest since the row began
 	row      string
 	dirs     int
+	filled   map[kind]*fresh // once for each kind
 	written  int
 	pixels   float64 // the most that a run of P3 made in a second
 }
 
 func newHarness(ctx context.Context, opt *options, out io.Writer) (*harness, error) {
-	h := &harness{opt: opt, out: out, machine: machine(), load1: loadavg(), commit: commitOf(ctx)}
+	h := &harness{opt: opt, out: out, machine: machine(), load1: loadavg(), commit: commitOf(ctx), filled: map[kind]*fresh{}}
 	var err error
 	if h.self, err = os.Executable(); err != nil {
 		return nil, err

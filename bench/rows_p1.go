@@ -178,22 +178,19 @@ func (h *harness) besideRedis(ctx context.Context, l load) (err error) {
 // direct runs a load inside the server's process.
 func (h *harness) direct(ctx context.Context, s *series, parts server.Parts, l load) (float64, error) {
 	st := setup{name: "direct", noDedupe: parts.Dedupe}
-	srv, err := h.start(ctx, setup{name: "direct"})
+	own, err := h.fresh(ctx, st, h.size())
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(srv.fill(ctx, h.size()), srv.stop()); err != nil {
-		return 0, err
-	}
-	text, err := json.Marshal(direct{load: l, Data: srv.dir, Parts: parts, Minted: !l.IDs})
+	text, err := json.Marshal(direct{load: l, Data: own.data, Parts: parts, Minted: !l.IDs})
 	if err != nil {
 		return 0, err
 	}
-	p, err := launch("direct", filepath.Join(filepath.Dir(srv.dir), "direct.log"), []string{h.self, "direct", string(text)})
+	p, err := launch("direct", filepath.Join(filepath.Dir(own.data), "direct.log"), []string{h.self, "direct", string(text)})
 	if err != nil {
 		return 0, err
 	}
-	srv.process, srv.setup = p, st
+	srv := &subject{process: p, h: h, setup: st, dir: own.data, key: own.key}
 	rate, err := h.directRun(ctx, srv, s)
 	err = errors.Join(err, p.stop())
 	h.drop(filepath.Dir(srv.dir))
@@ -205,7 +202,7 @@ func (h *harness) directRun(ctx context.Context, srv *subject, s *series) (float
 	if err != nil {
 		return 0, err
 	}
-	srv.base = adm
+	srv.admin = newAdmin(adm)
 	said, err := srv.said(ctx, "sent ", h.opt.span+time.Minute)
 	if err != nil {
 		return 0, err

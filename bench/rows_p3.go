@@ -29,19 +29,15 @@ func (h *harness) tokens(ctx context.Context, data string, count int64, shards i
 
 // withTokens runs f against a server that knows a catalog and whose keys have signed fresh tokens.
 func (h *harness) withTokens(ctx context.Context, s setup, count int64, shards int, f func(*subject, string) error) error {
-	made, err := h.start(ctx, setup{name: s.name})
+	own, err := h.fresh(ctx, s, h.size())
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(made.fill(ctx, h.size()), made.stop()); err != nil {
-		return err
-	}
-	tokens, err := h.tokens(ctx, made.dir, count, shards)
+	tokens, err := h.tokens(ctx, own.data, count, shards)
 	if err != nil {
 		return err
 	}
-	s.data = made.dir
-	return errors.Join(h.with(ctx, s, nil, func(srv *subject) error { return f(srv, tokens) }), h.dropTokens(tokens))
+	return errors.Join(h.withData(ctx, s, own, func(srv *subject) error { return f(srv, tokens) }), h.dropTokens(tokens))
 }
 
 func (h *harness) dropTokens(tokens string) error {
@@ -202,7 +198,7 @@ func (h *harness) besideNginx(ctx context.Context, tokens string) (err error) {
 	return nil
 }
 
-// anyTokens are tokens for nginx, which does not read them.
+// anyTokens are tokens for nginx, which does not read them. No server that is measured has the keys that signed them.
 func (h *harness) anyTokens(ctx context.Context) (string, error) {
 	srv, err := h.start(ctx, setup{name: "tokens"})
 	if err != nil {

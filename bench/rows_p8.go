@@ -31,14 +31,15 @@ func rowP8(ctx context.Context, h *harness) error {
 
 // restarts measures one round. With profile, the last of its servers is watched from its first answer on.
 func (h *harness) restarts(ctx context.Context, clean, killed, caught *series, profile bool) error {
-	srv, err := h.start(ctx, setup{name: "p8"})
+	own, err := h.fresh(ctx, setup{name: "p8"}, h.size())
 	if err != nil {
 		return err
 	}
-	if err := srv.fill(ctx, h.size()); err != nil {
-		return errors.Join(err, srv.stop())
+	srv, err := h.start(ctx, setup{name: "p8", data: own.data, key: own.key})
+	if err != nil {
+		return err
 	}
-	key := srv.key
+	key := own.key
 	first := h.mix("columnar")
 	first.Addr, first.Key = srv.doors, key
 	before, err := h.drive(ctx, first)

@@ -116,28 +116,16 @@ const (
 // rowP7 asks for reports of two dimensions over a month while events come in. The month is written into the ledger's
 // rollups directly: what is measured is reading it.
 func rowP7(ctx context.Context, h *harness) error {
-	srv, err := h.start(ctx, setup{name: "p7"})
+	own, err := h.fresh(ctx, setup{name: "p7"}, &catalogSize{campaigns: monthCampaigns, affiliates: 10_000})
 	if err != nil {
 		return err
 	}
-	size := &catalogSize{campaigns: monthCampaigns, affiliates: 10_000}
-	if err := errors.Join(srv.fill(ctx, size), srv.stop()); err != nil {
-		return err
-	}
-	rows, err := fillMonth(ctx, filepath.Join(srv.dir, "ledger.duckdb"), h.opt.days)
+	rows, err := fillMonth(ctx, filepath.Join(own.data, "ledger.duckdb"), h.opt.days)
 	if err != nil {
 		return err
 	}
 	h.say("  %d days: %s rows of 15 minutes, a quarter as many of an hour", h.opt.days, number(float64(rows)))
-	next, err := h.start(ctx, setup{name: "p7", data: srv.dir})
-	if err != nil {
-		return err
-	}
-	next.key = srv.key
-	err = h.reports(ctx, next)
-	err = errors.Join(err, next.stop())
-	h.drop(filepath.Dir(srv.dir))
-	return err
+	return h.withData(ctx, setup{name: "p7"}, own, func(srv *subject) error { return h.reports(ctx, srv) })
 }
 
 // fillMonth writes rollups of whole days before today: per campaign and affiliate one impression a minute.

@@ -26,6 +26,7 @@ type setup struct {
 	alone    bool // nobody reads beside the load
 	flags    []string
 	data     string // an existing data directory; empty: a new one
+	key      string // of its API
 }
 
 // subject is Milliard under measurement.
@@ -68,7 +69,7 @@ func (h *harness) start(ctx context.Context, s setup) (*subject, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv := &subject{process: p, h: h, setup: s, dir: data}
+	srv := &subject{process: p, h: h, setup: s, dir: data, key: s.key}
 	doors, err := p.said(ctx, "doors http://", time.Minute)
 	if err == nil {
 		srv.doors = doors
@@ -77,23 +78,26 @@ func (h *harness) start(ctx context.Context, s setup) (*subject, error) {
 	if err != nil {
 		return nil, errors.Join(err, srv.kill())
 	}
-	srv.admin = &admin{base: "http://" + srv.adm, http: &http.Client{Timeout: 2 * time.Minute}}
+	srv.admin = newAdmin("http://" + srv.adm)
 	return srv, nil
 }
 
 // with runs f against a fresh server and stops it in order afterwards; its data go too.
-func (h *harness) with(ctx context.Context, s setup, c *catalogSize, f func(*subject) error) error {
+func (h *harness) with(ctx context.Context, s setup, size *catalogSize, f func(*subject) error) error {
+	own, err := h.fresh(ctx, s, size)
+	if err != nil {
+		return err
+	}
+	return h.withData(ctx, s, own, f)
+}
+
+func (h *harness) withData(ctx context.Context, s setup, own *fresh, f func(*subject) error) error {
+	s.data, s.key = own.data, own.key
 	srv, err := h.start(ctx, s)
 	if err != nil {
 		return err
 	}
-	if c != nil {
-		err = srv.fill(ctx, c)
-	}
-	if err == nil {
-		err = f(srv)
-	}
-	err = errors.Join(err, srv.stop())
+	err = errors.Join(f(srv), srv.stop())
 	h.drop(filepath.Dir(srv.dir))
 	return err
 }
