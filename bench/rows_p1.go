@@ -304,7 +304,7 @@ func rowP1d(ctx context.Context, h *harness) error {
 		return err
 	}
 	l = h.mix("single")
-	l.Conns = 64
+	l.Conns, l.Span = 64, 3*h.opt.span // at so low a rate the last flush would be a seventh of a run
 	rd, err := h.redis(ctx, "always")
 	if err != nil {
 		return err
