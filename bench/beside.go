@@ -11,6 +11,7 @@ import (
 const (
 	besideRate  = 20_000
 	besideQuick = 2_000
+	besideConns = 16                     // so that an answer may take 160 ms before the load falls behind
 	besideOff   = 0.05                   // how far the achieved rate may be from it
 	besideLead  = 500 * time.Millisecond // the load begins before the readers, and ends after them
 )
@@ -19,7 +20,7 @@ const (
 func (h *harness) beside(srv *subject, span time.Duration) load {
 	l := h.mix("columnar")
 	l.Addr, l.Key, l.Span = srv.doors, srv.key, span
-	l.Rate, l.Conns, l.Batch = besideRate, 4, 200
+	l.Rate, l.Conns, l.Batch = besideRate, besideConns, 200
 	if h.opt.quick {
 		l.Rate = besideQuick
 	}
