@@ -173,17 +173,13 @@ func table(all []Result) string {
 				peer += fmt.Sprintf(" (%s … %s)", number(slices.Min(r.PeerRuns)), number(slices.Max(r.PeerRuns)))
 			}
 		}
-		apart := ""
-		if len(r.Apart) == 2 {
-			apart = fmt.Sprintf("; cores %d … %d ns apart", r.Apart[0], r.Apart[1])
-		}
 		runs := strconv.Itoa(len(r.Runs))
 		if len(r.Fifths) > 0 {
 			runs = "fifths of the run"
 		}
 		date, _, _ := strings.Cut(r.Date, "T")
-		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %s%s) | %s | %s | %s | %s | %s | %s, %s | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
-			number(r.Low), number(r.High), runs, apart, r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date, r.Command)
+		fmt.Fprintf(&b, "| %s%s | %s %s (%s … %s, %s) | %s | %s | %s | %s | %s | %s, %s | `%s` |\n", r.Name, mark, number(r.Value), r.Unit,
+			number(r.Low), number(r.High), runs, r.Goal, r.Floor, r.Peer, peer, ratio, r.Commit, date, r.Command)
 	}
 	return strings.TrimSpace(b.String())
 }
