@@ -99,12 +99,12 @@ func (d *Details) othersOf(key *Key, budgets *Budgets) uint8 {
 }
 
 // Len returns the number of details.
-func (d *Details) Len() int { return len(d.table.rows) }
+func (d *Details) Len() int { return d.table.rows }
 
 // Clone copies the details, so that they can be spelled out while the original grows.
 func (d *Details) Clone() *Details {
 	return &Details{
-		table: detailTable{rows: slices.Clone(d.table.rows)},
+		table: d.table.clone(),
 		// Both only ever grow at their ends.
 		others: slices.Clip(d.others), names: slices.Clip(d.names),
 	}
@@ -117,17 +117,17 @@ func (d *Details) Cells() []ledger.Cell {
 	}
 	var t Table[cellKey]
 	t.Reserve(d.Len())
-	for i := range d.table.rows {
-		k := d.table.rows[i].key.unpack()
-		t.Add(cellKey(k.Cell), d.table.rows[i].sum)
+	for _, r := range d.table.all {
+		k := r.key.unpack()
+		t.Add(cellKey(k.Cell), r.sum)
 	}
 	return spell(&t)
 }
 
 // plain says whether every detail is a cell of its own: no event has a country, a device or a sub1, or has moved.
 func (d *Details) plain() bool {
-	for i := range d.table.rows {
-		if k := &d.table.rows[i].key; !k.plain() || k.moved() {
+	for _, r := range d.table.all {
+		if !r.key.plain() || r.key.moved() {
 			return false
 		}
 	}
@@ -138,9 +138,9 @@ func (d *Details) plain() bool {
 // sums cells does not care.
 func (d *Details) AppendCells(dst []ledger.Cell) []ledger.Cell {
 	dst = slices.Grow(dst, d.Len())
-	for i := range d.table.rows {
-		k := d.table.rows[i].key.unpack()
-		dst = append(dst, ledger.Cell{Key: k.Cell, Value: d.table.rows[i].sum})
+	for _, r := range d.table.all {
+		k := r.key.unpack()
+		dst = append(dst, ledger.Cell{Key: k.Cell, Value: r.sum})
 	}
 	return dst
 }
@@ -149,13 +149,13 @@ func (d *Details) AppendCells(dst []ledger.Cell) []ledger.Cell {
 // from the one and to add to the other. They are few: most events are received while they happen.
 func (d *Details) Moved() []ledger.Cell {
 	var t Table[cellKey]
-	for i := range d.table.rows {
-		if !d.table.rows[i].key.moved() {
+	for _, r := range d.table.all {
+		if !r.key.moved() {
 			continue
 		}
-		k := d.table.rows[i].key.unpack()
+		k := r.key.unpack()
 		from := k.Cell.Bucket - k.Cell.Bucket%Quarter
-		v := d.table.rows[i].sum
+		v := r.sum
 		k.Cell.Bucket = k.Quarter
 		t.Add(cellKey(k.Cell), v)
 		k.Cell.Bucket = from
@@ -178,11 +178,11 @@ const otherNumber = ^uint32(0)
 // Rollups spells out the rollups of every dimension, without what has no value in it.
 func (d *Details) Rollups() []ledger.RollupCell {
 	var t Table[rollupKey]
-	for i := range d.table.rows {
-		if d.table.rows[i].key.plain() && d.others[i] == 0 {
+	for i, row := range d.table.all {
+		if row.key.plain() && d.others[i] == 0 {
 			continue
 		}
-		k := d.table.rows[i].key.unpack()
+		k := row.key.unpack()
 		r := rollupKey{cell: cellKey(k.Cell)}
 		r.cell.Bucket -= r.cell.Bucket % Quarter
 		for dim, value := range [...]uint32{
@@ -198,7 +198,7 @@ func (d *Details) Rollups() []ledger.RollupCell {
 			case value == 0 || dim == int(ledger.DimDevice) && event.Device(value).String() == r.dim.Rest():
 				continue
 			}
-			t.Add(r, d.table.rows[i].sum)
+			t.Add(r, row.sum)
 		}
 	}
 	out := make([]ledger.RollupCell, t.Len())

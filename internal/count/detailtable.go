@@ -74,10 +74,14 @@ type detailRow struct {
 	sum ledger.Value
 }
 
+// pageRows is how many rows stand in one piece of memory: a table that grows copies none of them.
+const pageRows = 1024
+
 // detailTable is Table for details alone.
 type detailTable struct {
-	rows  []detailRow // in the order in which they first appeared
-	index []uint64    // high half: of the hash; low half: position in rows + 1; 0 is empty
+	pages [][]detailRow // in the order in which they first appeared; all but the last are full
+	rows  int
+	index []uint64 // high half: that of the hash, which says where to begin; low half: number of the row + 1; 0 is empty
 }
 
 func (t *detailTable) reserve(n int) {
@@ -85,58 +89,93 @@ func (t *detailTable) reserve(n int) {
 	for size < 2*n {
 		size *= 2
 	}
-	t.rows, t.index = make([]detailRow, 0, n), make([]uint64, size)
+	t.index = make([]uint64, size)
 }
+
+func (t *detailTable) row(at uint32) *detailRow { return &t.pages[at/pageRows][at%pageRows] }
 
 // add is Table.Add. It returns where the sum is, which is new when it is the last.
 func (t *detailTable) add(k *Key, v ledger.Value) int { return t.addHashed(k, k.hash(), v) }
 
 func (t *detailTable) addHashed(k *Key, h uint64, v ledger.Value) int {
-	if 2*(len(t.rows)+1) > len(t.index) {
+	if 2*(t.rows+1) > len(t.index) {
 		t.grow()
 	}
 	mask := uint64(len(t.index) - 1)
-	i := h & mask
+	i := h >> 32 & mask
 	for ; t.index[i] != 0; i = (i + 1) & mask {
 		if t.index[i]>>32 != h>>32 {
 			continue
 		}
-		at := int(uint32(t.index[i])) - 1
-		if row := &t.rows[at]; row.key.is(k) {
+		at := uint32(t.index[i]) - 1
+		if row := t.row(at); row.key.is(k) {
 			if add(&row.sum, v) {
-				return at
+				return int(at)
 			}
 			break
 		}
 	}
-	t.rows = append(t.rows, detailRow{*k, v})
-	t.index[i] = h>>32<<32 | uint64(len(t.rows))
-	return len(t.rows) - 1
+	t.push(k, v)
+	t.index[i] = h>>32<<32 | uint64(t.rows)
+	return t.rows - 1
+}
+
+// push appends a row. Most tables are small, so the first page begins small.
+func (t *detailTable) push(k *Key, v ledger.Value) {
+	switch {
+	case t.rows == 0:
+		t.pages = append(t.pages, nil)
+	case t.rows%pageRows == 0:
+		t.pages = append(t.pages, make([]detailRow, 0, pageRows))
+	}
+	page := &t.pages[len(t.pages)-1]
+	*page = append(*page, detailRow{*k, v})
+	t.rows++
+}
+
+// all goes through the rows and their numbers.
+func (t *detailTable) all(yield func(int, *detailRow) bool) {
+	for p, page := range t.pages {
+		for i := range page {
+			if !yield(p*pageRows+i, &page[i]) {
+				return
+			}
+		}
+	}
+}
+
+// clone copies the rows. Nothing can be added to the copy.
+func (t *detailTable) clone() detailTable {
+	out := detailTable{pages: make([][]detailRow, len(t.pages)), rows: t.rows}
+	for i, page := range t.pages {
+		out.pages[i] = slices.Clone(page)
+	}
+	return out
 }
 
 // lookUp asks for the memory where looking at most 64 hashes up begins, and waits for none of it.
 func (t *detailTable) lookUp(hashes []uint64) {
-	if len(t.rows) == 0 {
+	if t.rows == 0 {
 		return
 	}
 	var lines [addedTogether]uintptr
 	mask := uint64(len(t.index) - 1)
 	for i, h := range hashes {
-		lines[i] = uintptr(unsafe.Pointer(&t.index[h&mask]))
+		lines[i] = uintptr(unsafe.Pointer(&t.index[h>>32&mask]))
 	}
 	offheap.Prefetch(lines[:len(hashes)])
 }
 
 // touch reads that and asks for the rows that it names: a row may lie on two lines.
 func (t *detailTable) touch(hashes []uint64) {
-	if len(t.rows) == 0 {
+	if t.rows == 0 {
 		return
 	}
 	var lines [2 * addedTogether]uintptr
 	n, mask := 0, uint64(len(t.index)-1)
 	for _, h := range hashes {
-		if at := uint32(t.index[h&mask]); at != 0 {
-			row := uintptr(unsafe.Pointer(&t.rows[at-1]))
+		if at := uint32(t.index[h>>32&mask]); at != 0 {
+			row := uintptr(unsafe.Pointer(t.row(at - 1)))
 			lines[n], lines[n+1] = row, row+unsafe.Sizeof(detailRow{})-1
 			n += 2
 		}
@@ -144,17 +183,19 @@ func (t *detailTable) touch(hashes []uint64) {
 	offheap.Prefetch(lines[:n])
 }
 
+// grow doubles the index. Where an entry stands is in the entry, so no row is looked at.
 func (t *detailTable) grow() {
-	t.index = make([]uint64, max(64, 2*len(t.index)))
-	t.rows = slices.Grow(t.rows, max(0, len(t.index)/2-len(t.rows)))
+	was := t.index
+	t.index = make([]uint64, max(64, 2*len(was)))
 	mask := uint64(len(t.index) - 1)
-	for n := range t.rows {
-		k := &t.rows[n].key
-		h := k.hash()
-		i := h & mask
-		for t.index[i] != 0 && (t.index[i]>>32 != h>>32 || t.rows[uint32(t.index[i])-1].key != *k) {
+	for _, e := range was {
+		if e == 0 {
+			continue
+		}
+		i := e >> 32 & mask
+		for t.index[i] != 0 {
 			i = (i + 1) & mask
 		}
-		t.index[i] = h>>32<<32 | uint64(n+1)
+		t.index[i] = e
 	}
 }

@@ -50,12 +50,12 @@ func TestDetailTableSumsAsAMapDoes(t *testing.T) {
 			k := pack(&d)
 			n := rapid.SampledFrom([]event.Micros{1, event.One, math.MaxInt64 / 2}).Draw(t, "n")
 			at := table.add(&k, ledger.Value{N: n, Events: 1})
-			if table.rows[at].key != k {
+			if table.row(uint32(at)).key != k {
 				t.Fatalf("row %d has another key", at)
 			}
 			want[k]++
 		}
-		for _, r := range table.rows {
+		for _, r := range table.all {
 			if r.sum.N < 0 {
 				t.Fatalf("a sum has left its range: %+v", r.sum)
 			}
@@ -70,4 +70,33 @@ func TestDetailTableSumsAsAMapDoes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDetailTableOfManyPages: what is found again stands where it was put, whatever has grown meanwhile, and a copy stays.
+func TestDetailTableOfManyPages(t *testing.T) {
+	const many = 3*pageRows + 1
+	var table detailTable
+	key := func(i int) *Key {
+		k := pack(&Detail{Cell: ledger.Key{Campaign: event.CampaignID(i), Class: event.Valid}})
+		return &k
+	}
+	for round := range 2 {
+		for i := range many {
+			if at := table.add(key(i), ledger.Value{N: event.Micros(i), Events: 1}); at != i {
+				t.Fatalf("round %d: key %d stands at %d", round, i, at)
+			}
+		}
+	}
+	was := table.clone()
+	table.add(key(pageRows), ledger.Value{Events: 1})
+	n := 0
+	for i, r := range was.all {
+		if i != n || r.key != *key(i) || r.sum != (ledger.Value{N: 2 * event.Micros(i), Events: 2}) {
+			t.Fatalf("row %d of the copy is %d: %+v", n, i, *r)
+		}
+		n++
+	}
+	if n != many || was.rows != many || len(table.pages) != 4 {
+		t.Fatalf("%d rows, %d by number, %d pages", n, was.rows, len(table.pages))
+	}
 }

@@ -167,11 +167,14 @@ func (s *State) close() *gathering {
 	g.to = s.pos
 	g.to.Flush = g.from.Flush + 1
 	s.pos.Flush = g.to.Flush
-	s.open = newGathering(s.pos, g.details.Len())
-	s.open.clicks = make([]ledger.ClickRow, 0, len(g.clicks))
-	s.open.sales = make([]ledger.SaleRow, 0, len(g.sales))
+	s.open = newGathering(s.pos, room(g.details.Len()))
+	s.open.clicks = make([]ledger.ClickRow, 0, room(len(g.clicks)))
+	s.open.sales = make([]ledger.SaleRow, 0, room(len(g.sales)))
 	return g
 }
+
+// room is how much a generation gets whose last one had n: a quarter more, because a list that is full is copied whole.
+func room(n int) int { return n + n/4 }
 
 // peek returns a copy of the open gathering; nil when nothing was folded.
 func (s *State) peek() *gathering {
