@@ -101,7 +101,8 @@ func rowP1(ctx context.Context, h *harness) error {
 // partsOfP1 measures P1 with each part switched off: of what the doors do, of HTTP (log + count), and of counting (HTTP to
 // durable). These runs are shorter: they are compared with each other, and there are many.
 func (h *harness) partsOfP1(ctx context.Context, l load) error {
-	l.Span = 3 * l.Span / 5
+	defer h.shorter()()
+	l.Span = h.opt.span
 	minted := l
 	minted.IDs, minted.Duplicates = false, 0
 	var parts []turn

@@ -132,6 +132,7 @@ func rowP3(ctx context.Context, h *harness) error {
 	if err := h.profilePixels(ctx); err != nil || !h.opt.parts {
 		return err
 	}
+	defer h.shorter()()
 	var parts []turn
 	for _, v := range []struct {
 		name  string

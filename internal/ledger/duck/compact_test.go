@@ -276,6 +276,48 @@ func TestCompactStepsAreBounded(t *testing.T) {
 	subject().MustEqual(t, l, want)
 }
 
+// TestCompactWithLittleMemory: a step that rolls up more than the engine may keep in memory writes it out meanwhile.
+func TestCompactWithLittleMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes a million rows")
+	}
+	l, err := Open(t.Context(), Options{
+		Path: filepath.Join(t.TempDir(), "ledger.duckdb"), MemoryLimit: 64 << 20, MergeAge: time.Millisecond, RollEvery: time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const flushes, rows = 20, 50_000
+	epoch, at := acquire(t, l, 0)
+	g := &ledger.Generation{Epoch: epoch}
+	for i := range int32(flushes) {
+		g.Cells = g.Cells[:0]
+		for k := range rows {
+			g.Cells = append(g.Cells, ledger.Cell{
+				Key: ledger.Key{
+					Bucket: ledgertest.BaseMinute + i, Tenant: 1, Type: event.Click, Class: event.Valid,
+					Campaign: event.CampaignID(k), Affiliate: event.AffiliateID(i),
+				},
+				Value: ledger.Value{N: event.One, Events: 1},
+			})
+		}
+		g.From, g.To = at, ledgertest.Next(at, 1, int64(ledgertest.BaseMinute+i)*60_000)
+		if err := l.Flush(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		at = g.To
+	}
+	rest(t, l, 24*time.Hour)
+	compactAll(t, l)
+	for _, table := range []string{"cells", "cells_15m", "cells_1h", "cells_1d"} {
+		got, err := column[int64](t.Context(), l.db, "SELECT sum(events)::BIGINT FROM "+table)
+		if err != nil || len(got) != 1 || got[0] != flushes*rows {
+			t.Errorf("%s: %d events, want %d; %v", table, got, flushes*rows, err)
+		}
+	}
+}
+
 func TestCompactFailureAtAnyCommitLosesNothing(t *testing.T) {
 	failed := errors.New("disk on fire")
 	for fail := range 12 {
