@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -60,20 +59,12 @@ const (
 
 // Archive is a directory of segments: lane=N/FIRST-LAST.main.zst and .personal.zst.
 type Archive struct {
-	files durable.Files
-	dir   string
-	// codec makes the compressor on first use: it is large, and safe for everybody at once.
-	codec func() (*codec, error)
-	// scratch holds buffers in which segments are put together: they are as large as the log that they seal, and memory
-	// that is new costs more than what is written into it.
-	scratch sync.Pool
-}
+	files   durable.Files
+	dir     string
+	decoder func() (*zstd.Decoder, error) // made on first use: it is large, and safe for everybody at once
 
-type scratch struct{ main, personal []byte }
-
-type codec struct {
-	enc *zstd.Encoder
-	dec *zstd.Decoder
+	mu   sync.Mutex
+	idle []*packer // of the seals that were under way at once; memory that is new costs more than what is written into it
 }
 
 // Open creates the directory when it is not there.
@@ -84,19 +75,15 @@ func OpenIn(files durable.Files, dir string) (*Archive, error) {
 	if err := files.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
-	return &Archive{files: files, dir: dir, codec: sync.OnceValues(newCodec)}, nil
+	return &Archive{files: files, dir: dir, decoder: sync.OnceValues(newDecoder)}, nil
 }
 
-func newCodec() (*codec, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+func newDecoder() (*zstd.Decoder, error) {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSegment))
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSegment))
-	if err != nil {
-		return nil, fmt.Errorf("zstd: %w", err)
-	}
-	return &codec{enc, dec}, nil
+	return d, nil
 }
 
 func (a *Archive) laneDir(lane int) string { return filepath.Join(a.dir, fmt.Sprintf("lane=%d", lane)) }
@@ -134,27 +121,30 @@ func (a *Archive) Seal(lane int, batches []Batch) (Segment, error) {
 	if err := a.files.MakeDir(dir); err != nil {
 		return Segment{}, fmt.Errorf("create lane directory: %w", err)
 	}
-	c, err := a.codec()
+	split, err := splitAll(batches)
 	if err != nil {
 		return Segment{}, err
 	}
-	buffers, ok := a.scratch.Get().(*scratch)
-	if !ok {
-		buffers = &scratch{}
-	}
-	defer a.scratch.Put(buffers)
-	main, personal, err := c.encode(lane, batches, buffers)
+	p, err := a.packer()
 	if err != nil {
 		return Segment{}, err
 	}
+	defer a.putBack(p)
 	s := Segment{Lane: lane, First: batches[0].Seq, Last: batches[len(batches)-1].Seq}
-	base := filepath.Join(dir, fmt.Sprintf("%016d-%016d", s.First, s.Last))
-	s.Path = base + ".main.zst"
+	s.Path = filepath.Join(dir, fmt.Sprintf("%016d-%016d.main.zst", s.First, s.Last))
 	// The personal part first: once the main part stands, the segment is sealed.
-	if err := a.files.Write(base+".personal.zst", personal); err != nil {
+	personal, err := p.personal(lane, batches, split)
+	if err != nil {
+		return Segment{}, err
+	}
+	if err := a.files.Write(s.Personal(), personal); err != nil {
 		return Segment{}, err
 	}
 	crash.Point(crash.SealPersonal)
+	main, err := p.main(lane, batches, split)
+	if err != nil {
+		return Segment{}, err
+	}
 	if err := a.files.Write(s.Path, main); err != nil {
 		return Segment{}, err
 	}
@@ -162,53 +152,11 @@ func (a *Archive) Seal(lane int, batches []Batch) (Segment, error) {
 	return s, nil
 }
 
-func (c *codec) encode(lane int, batches []Batch, buffers *scratch) (main, personal []byte, err error) {
-	le := binary.LittleEndian
-	head := func(b []byte, magic string) []byte {
-		b = append(append(b[:0], magic...), 0)
-		b = le.AppendUint16(b, uint16(lane))
-		b = le.AppendUint64(b, batches[0].Seq)
-		return le.AppendUint32(b, uint32(len(batches)))
-	}
-	main, personal = head(buffers.main, mainMagic), head(buffers.personal, personalMagic)
-	split, err := splitAll(batches)
-	if err != nil {
-		return nil, nil, err
-	}
-	main, personal = slices.Grow(main, split.main), slices.Grow(personal, split.personal)
-	for i := range batches {
-		b := &batches[i]
-		if b.Seq != batches[0].Seq+uint64(i) {
-			return nil, nil, fmt.Errorf("seal: sequence %d is not consecutive", b.Seq)
-		}
-		hash := b.Hash
-		if hash == (journal.Hash{}) {
-			hash = journal.HashOf(b.Message)
-		}
-		main = le.AppendUint64(main, uint64(b.Stamp))
-		main = le.AppendUint64(main, uint64(b.LogTime))
-		main = append(main, hash[:]...)
-		main = append(main, b.Message[:journal.HeaderBytes]...)
-		main = le.AppendUint32(main, uint32(len(b.Verdicts)))
-		main = append(main, b.Verdicts...)
-		blocks := split.blocks[split.ends[i]:split.ends[i+1]]
-		main = le.AppendUint32(main, uint32(len(blocks)))
-		for _, bl := range blocks {
-			main = le.AppendUint32(main, uint32(len(bl.Main)))
-			main = append(main, bl.Main...)
-			personal = le.AppendUint32(personal, uint32(len(bl.Personal)))
-			personal = append(personal, bl.Personal...)
-		}
-	}
-	buffers.main, buffers.personal = main, personal
-	return c.compress(main), c.compress(personal), nil
-}
-
 // parts are the blocks of batches, and how many bytes they take in a segment before it is compressed.
 type parts struct {
 	blocks         []Block
 	ends           []int // of each batch's blocks; the first is 0
-	main, personal int
+	main, personal int   // behind the head
 }
 
 // splitAll checks every batch's checksum and finds its blocks.
@@ -216,6 +164,9 @@ func splitAll(batches []Batch) (*parts, error) {
 	p := &parts{ends: []int{0}}
 	for i := range batches {
 		b := &batches[i]
+		if b.Seq != batches[0].Seq+uint64(i) {
+			return nil, fmt.Errorf("seal: sequence %d is not consecutive", b.Seq)
+		}
 		h, body, err := journal.Open(b.Message)
 		if err == nil {
 			err = p.split(h.Kind, body)
@@ -248,15 +199,8 @@ func (p *parts) split(kind journal.Kind, body []byte) error {
 	}
 }
 
-// compress returns the zstd frame of b followed by the SHA-256 of b: the digest stands for the content, whatever the
-// compressor's version.
-func (c *codec) compress(b []byte) []byte {
-	digest := sha256.Sum256(b)
-	return append(c.enc.EncodeAll(b, make([]byte, 0, len(b)/2)), digest[:]...)
-}
-
 func (a *Archive) decompress(path string) ([]byte, error) {
-	c, err := a.codec()
+	dec, err := a.decoder()
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +211,7 @@ func (a *Archive) decompress(path string) ([]byte, error) {
 	if len(raw) < sha256.Size {
 		return nil, fmt.Errorf("%w: %s is too short", ErrDamaged, filepath.Base(path))
 	}
-	b, err := c.dec.DecodeAll(raw[:len(raw)-sha256.Size], nil)
+	b, err := dec.DecodeAll(raw[:len(raw)-sha256.Size], nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Base(path), err)
 	}
