@@ -20,8 +20,8 @@ type gathering struct {
 	events  int64           // events of folded batches: the left side of the conservation check
 	details *count.Details
 	earlier []*count.Details // of earlier budget days within this generation
-	clicks  []ledger.ClickRow
-	sales   []ledger.SaleRow
+	clicks  ledger.Rows[ledger.ClickRow]
+	sales   ledger.Rows[ledger.SaleRow]
 	tallies []journal.Tally
 	text    *strings.Builder // of the ids and sub-ids of the rows: one piece of memory for many
 }
@@ -47,14 +47,6 @@ func (g *gathering) keep(b []byte) string {
 	return g.text.String()[at:]
 }
 
-// roomy doubles a list that is full: append would copy a long one several times as often.
-func roomy[T any](list []T) []T {
-	if len(list) < cap(list) {
-		return list
-	}
-	return slices.Grow(list, max(1024, len(list)))
-}
-
 // eventID is EventID with its text kept.
 func (g *gathering) eventID(e *event.Event) string {
 	if e.Space == event.Foreign || e.Space == event.Imported && len(e.Foreign) > 0 {
@@ -67,15 +59,13 @@ func (g *gathering) eventID(e *event.Event) string {
 func (g *gathering) addRow(seq uint64, row uint32, e *event.Event, class event.Class, received int64) {
 	switch e.Type {
 	case event.Click:
-		g.clicks = roomy(g.clicks)
-		g.clicks = append(g.clicks, ledger.ClickRow{
+		g.clicks.Append(ledger.ClickRow{
 			Seq: seq, Row: row, ClickID: e.Click, EventID: g.eventID(e), Time: e.Time, Received: received, Tenant: e.Tenant,
 			Campaign: e.Campaign, Banner: e.Banner, Affiliate: e.Affiliate, Class: class, Country: e.Country,
 			Device: e.Device, Subs: g.keep(e.Subs),
 		})
 	case event.Conversion:
-		g.sales = roomy(g.sales)
-		g.sales = append(g.sales, ledger.SaleRow{
+		g.sales.Append(ledger.SaleRow{
 			Seq: seq, Row: row, EventID: g.eventID(e), Order: g.keep(e.Order), ClickID: e.Click, ClickTime: e.ClickTime,
 			Time: e.Time, Received: received, Tenant: e.Tenant, Advertiser: e.Advertiser, Campaign: e.Campaign,
 			Banner: e.Banner, Affiliate: e.Affiliate, Goal: e.Goal, Class: class, Revenue: e.Revenue, Payout: e.Payout,
@@ -110,7 +100,7 @@ func (g *gathering) nextDay() {
 
 // rows is how much work a flush of this generation has.
 func (g *gathering) rows() int {
-	n := g.details.Len() + len(g.clicks) + len(g.sales) + len(g.tallies)
+	n := g.details.Len() + g.clicks.Len() + g.sales.Len() + len(g.tallies)
 	for _, d := range g.earlier {
 		n += d.Len()
 	}
@@ -123,7 +113,7 @@ func (g *gathering) clone(to ledger.Position) *gathering {
 	out.to = to
 	out.details = g.details.Clone()
 	out.earlier = slices.Clone(g.earlier)
-	out.clicks, out.sales, out.tallies = slices.Clip(g.clicks), slices.Clip(g.sales), slices.Clip(g.tallies)
+	out.clicks, out.sales, out.tallies = g.clicks.Clone(), g.sales.Clone(), slices.Clip(g.tallies)
 	return &out
 }
 
@@ -168,8 +158,6 @@ func (s *State) close() *gathering {
 	g.to.Flush = g.from.Flush + 1
 	s.pos.Flush = g.to.Flush
 	s.open = newGathering(s.pos, room(g.details.Len()))
-	s.open.clicks = make([]ledger.ClickRow, 0, room(len(g.clicks)))
-	s.open.sales = make([]ledger.SaleRow, 0, room(len(g.sales)))
 	return g
 }
 

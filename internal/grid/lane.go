@@ -405,7 +405,7 @@ func (l *Lane) flushDueLocked(now time.Time) bool {
 		return true
 	case 2*l.st.open.rows() > l.cfg.MinuteCells || 4*l.st.open.events > maxOpenEvents:
 		return true // long before the owner has to wait
-	case len(l.st.open.clicks)+len(l.st.open.sales) > 2*l.st.open.details.Len():
+	case l.st.open.clicks.Len()+l.st.open.sales.Len() > 2*l.st.open.details.Len():
 		return true
 	}
 	return now.Sub(l.foldedAt) > l.cfg.FlushInterval/flushLooks // nothing comes in any more
@@ -487,7 +487,7 @@ func (l *Lane) spell() *ledger.Generation {
 func (l *Lane) write(ctx context.Context, g *ledger.Generation) error {
 	began := time.Now()
 	err := l.cfg.Ledger.Flush(ctx, g)
-	l.cfg.Flush.Observe(time.Since(began), len(g.Cells)+len(g.Clicks)+len(g.Sales))
+	l.cfg.Flush.Observe(time.Since(began), len(g.Cells)+g.Clicks.Len()+g.Sales.Len())
 	l.mu.Lock()
 	l.flushErr = err
 	if err == nil {

@@ -373,7 +373,9 @@ func TestALargeGenerationStaysOpenWhileItGrows(t *testing.T) {
 	for n := range manyDetails {
 		clicked.open.details.Add(&count.Detail{Cell: ledger.Key{Campaign: event.CampaignID(n)}}, ledger.Value{Events: 1}, clicked.budgets)
 	}
-	clicked.open.clicks = make([]ledger.ClickRow, 2*manyDetails+1)
+	for range 2*manyDetails + 1 {
+		clicked.open.clicks.Append(ledger.ClickRow{})
+	}
 	small := NewState(testOptions())
 	small.Count()
 	crowded := testOptions()

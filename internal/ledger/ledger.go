@@ -154,8 +154,8 @@ type Generation struct {
 	Cells    []Cell       // minute cells by bucket time (receive time live, event time for imports)
 	Moved    []Cell       // 15-minute buckets: what to add to the cells' to have the events by their own time
 	Rollups  []RollupCell // 15-minute buckets by bucket time, without the dimensions' Rest
-	Clicks   []ClickRow
-	Sales    []SaleRow
+	Clicks   Rows[ClickRow]
+	Sales    Rows[SaleRow]
 	Tallies  []journal.Tally
 }
 

@@ -396,7 +396,7 @@ func (m *model) differs(g *ledger.Generation, flushed bool) string {
 	s := sums{
 		map[ledger.Key]ledger.Value{}, map[ledger.Key]ledger.Value{}, map[rollup]ledger.Value{}, map[journal.Tally]int64{},
 	}
-	clicks, sales := g.Clicks, g.Sales
+	clicks, sales := listed(&g.Clicks), listed(&g.Sales)
 	for seq := g.From.Seq + 1; seq <= g.To.Seq; seq++ {
 		l := m.at(seq)
 		s.add(l)
@@ -451,6 +451,14 @@ func (s *sums) derived(g *ledger.Generation) {
 		plus(s.rollups, rollup{c.Dim, c.DimValue, c.Key}, c.Value, -1)
 		plus(s.rollups, rollup{c.Dim, c.Dim.Rest(), c.Key}, c.Value, 1)
 	}
+}
+
+// listed returns rows as one list.
+func listed[T any](rows *ledger.Rows[T]) (out []T) {
+	for row := range rows.All() {
+		out = append(out, *row)
+	}
+	return out
 }
 
 // kept takes the event's row off the front of the clicks or sales.

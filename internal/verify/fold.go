@@ -190,7 +190,7 @@ func (w wide) negative() wide {
 }
 
 func (f *folder) click(seq uint64, row uint32, e *event.Event, class event.Class, received int64) {
-	f.g.Clicks = append(f.g.Clicks, ledger.ClickRow{
+	f.g.Clicks.Append(ledger.ClickRow{
 		Seq: seq, Row: row, ClickID: e.Click, EventID: eventID(e), Time: e.Time, Received: received, Tenant: e.Tenant,
 		Campaign: e.Campaign, Banner: e.Banner, Affiliate: e.Affiliate, Class: class, Country: e.Country, Device: e.Device,
 		Subs: string(e.Subs),
@@ -198,7 +198,7 @@ func (f *folder) click(seq uint64, row uint32, e *event.Event, class event.Class
 }
 
 func (f *folder) sale(seq uint64, row uint32, e *event.Event, class event.Class, received int64) {
-	f.g.Sales = append(f.g.Sales, ledger.SaleRow{
+	f.g.Sales.Append(ledger.SaleRow{
 		Seq: seq, Row: row, EventID: eventID(e), Order: string(e.Order), ClickID: e.Click, ClickTime: e.ClickTime,
 		Time: e.Time, Received: received, Tenant: e.Tenant, Advertiser: e.Advertiser, Campaign: e.Campaign, Banner: e.Banner,
 		Affiliate: e.Affiliate, Goal: e.Goal, Class: class, Revenue: e.Revenue, Payout: e.Payout, N: e.N, Amount: e.Amount,

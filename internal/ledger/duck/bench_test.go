@@ -60,25 +60,25 @@ func benchRollups(n int) []ledger.RollupCell {
 	return out
 }
 
-func benchClicks(n int) []ledger.ClickRow {
-	out := make([]ledger.ClickRow, n)
-	for i := range out {
-		out[i] = ledger.ClickRow{
+func benchClicks(n int) ledger.Rows[ledger.ClickRow] {
+	var out ledger.Rows[ledger.ClickRow]
+	for i := range n {
+		out.Append(ledger.ClickRow{
 			Seq: uint64(i / 4000), Row: uint32(i % 4000), EventID: fmt.Sprintf("%016d", i), Time: int64(i), Received: int64(i), Tenant: 1,
 			Campaign: event.CampaignID(i % 1000), Affiliate: event.AffiliateID(i % 10_000), Class: event.Valid,
-		}
+		})
 	}
 	return out
 }
 
-func benchSales(n int) []ledger.SaleRow {
-	out := make([]ledger.SaleRow, n)
-	for i := range out {
+func benchSales(n int) ledger.Rows[ledger.SaleRow] {
+	var out ledger.Rows[ledger.SaleRow]
+	for i := range n {
 		id := fmt.Sprintf("%016d", i)
-		out[i] = ledger.SaleRow{
+		out.Append(ledger.SaleRow{
 			Seq: uint64(i / 4000), Row: uint32(i % 4000), EventID: id, Order: id, Time: int64(i), Received: int64(i), Tenant: 1,
 			Campaign: event.CampaignID(i % 1000), Affiliate: event.AffiliateID(i % 10_000), Class: event.Valid, N: event.One, Amount: event.One,
-		}
+		})
 	}
 	return out
 }

@@ -195,7 +195,7 @@ func (l *Ledger) flushed(g *ledger.Generation) {
 	}
 	for table, rows := range map[string]int{
 		"cells": len(g.Cells), "moved_15m": len(g.Moved), "values_15m": len(g.Rollups),
-		"clicks": len(g.Clicks), "sales": len(g.Sales), "tallies": len(g.Tallies),
+		"clicks": g.Clicks.Len(), "sales": g.Sales.Len(), "tallies": len(g.Tallies),
 	} {
 		l.metrics.flushRows.WithLabelValues(table).Add(float64(rows))
 	}

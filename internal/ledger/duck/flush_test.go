@@ -173,7 +173,7 @@ func TestTextThatIsNotUTF8IsKept(t *testing.T) {
 	epoch, at := acquire(t, l, 0)
 	g := &ledger.Generation{Epoch: epoch, From: at, To: ledgertest.Next(at, 1, 1)}
 	for _, order := range []string{"a\xffb", "a\xfeb", "a\x00b", "\uFFFD", "plain", "\xe2\x82"} {
-		g.Sales = append(g.Sales, ledger.SaleRow{Order: order, Class: event.Valid})
+		g.Sales.Append(ledger.SaleRow{Order: order, Class: event.Valid})
 	}
 	if err := l.Flush(t.Context(), g); err != nil {
 		t.Fatal(err)

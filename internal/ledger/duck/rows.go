@@ -15,8 +15,8 @@ func appendGeneration(conn *sql.Conn, g *ledger.Generation) error {
 		func() error { return appendCells(conn, "cells", g.Cells, lane, flush) },
 		func() error { return appendCells(conn, "moved_15m", g.Moved, lane, flush) },
 		func() error { return appendValues(conn, g.Rollups, lane, flush) },
-		func() error { return appendClicks(conn, g.Clicks, lane, flush) },
-		func() error { return appendSales(conn, g.Sales, lane, flush) },
+		func() error { return appendClicks(conn, &g.Clicks, lane, flush) },
+		func() error { return appendSales(conn, &g.Sales, lane, flush) },
 		func() error {
 			return appendColumns(conn, "tallies", len(g.Tallies), func(c *chunk, first int) {
 				rows := g.Tallies[first:]
@@ -79,52 +79,52 @@ func sums(c *chunk, at func(i int) *ledger.Value) {
 	numbers(c, func(i int) int64 { return at(i).Events })
 }
 
-func appendClicks(conn *sql.Conn, clicks []ledger.ClickRow, lane int32, flush uint64) error {
-	return appendColumns(conn, "clicks", len(clicks), func(c *chunk, first int) {
-		rows := clicks[first:]
+func appendClicks(conn *sql.Conn, clicks *ledger.Rows[ledger.ClickRow], lane int32, flush uint64) error {
+	return appendColumns(conn, "clicks", clicks.Len(), func(c *chunk, first int) {
+		at := func(i int) *ledger.ClickRow { return clicks.At(first + i) }
 		same(c, lane)
 		same(c, flush)
-		numbers(c, func(i int) uint64 { return rows[i].Seq })
-		numbers(c, func(i int) uint32 { return rows[i].Row })
-		uuids(c, func(i int) event.MintedID { return rows[i].ClickID })
-		texts(c, func(i int) string { return rows[i].EventID })
-		numbers(c, func(i int) int64 { return rows[i].Time })
-		numbers(c, func(i int) int64 { return rows[i].Received })
-		numbers(c, func(i int) event.TenantID { return rows[i].Tenant })
-		numbers(c, func(i int) event.CampaignID { return rows[i].Campaign })
-		numbers(c, func(i int) event.BannerID { return rows[i].Banner })
-		numbers(c, func(i int) event.AffiliateID { return rows[i].Affiliate })
-		numbers(c, func(i int) event.Class { return rows[i].Class })
-		texts(c, func(i int) string { return rows[i].Country.String() })
-		texts(c, func(i int) string { return rows[i].Device.String() })
-		texts(c, func(i int) string { return rows[i].Subs })
+		numbers(c, func(i int) uint64 { return at(i).Seq })
+		numbers(c, func(i int) uint32 { return at(i).Row })
+		uuids(c, func(i int) event.MintedID { return at(i).ClickID })
+		texts(c, func(i int) string { return at(i).EventID })
+		numbers(c, func(i int) int64 { return at(i).Time })
+		numbers(c, func(i int) int64 { return at(i).Received })
+		numbers(c, func(i int) event.TenantID { return at(i).Tenant })
+		numbers(c, func(i int) event.CampaignID { return at(i).Campaign })
+		numbers(c, func(i int) event.BannerID { return at(i).Banner })
+		numbers(c, func(i int) event.AffiliateID { return at(i).Affiliate })
+		numbers(c, func(i int) event.Class { return at(i).Class })
+		texts(c, func(i int) string { return at(i).Country.String() })
+		texts(c, func(i int) string { return at(i).Device.String() })
+		texts(c, func(i int) string { return at(i).Subs })
 	})
 }
 
-func appendSales(conn *sql.Conn, sales []ledger.SaleRow, lane int32, flush uint64) error {
-	return appendColumns(conn, "sales", len(sales), func(c *chunk, first int) {
-		rows := sales[first:]
+func appendSales(conn *sql.Conn, sales *ledger.Rows[ledger.SaleRow], lane int32, flush uint64) error {
+	return appendColumns(conn, "sales", sales.Len(), func(c *chunk, first int) {
+		at := func(i int) *ledger.SaleRow { return sales.At(first + i) }
 		same(c, lane)
 		same(c, flush)
-		numbers(c, func(i int) uint64 { return rows[i].Seq })
-		numbers(c, func(i int) uint32 { return rows[i].Row })
-		texts(c, func(i int) string { return rows[i].EventID })
-		texts(c, func(i int) string { return rows[i].Order })
-		uuids(c, func(i int) event.MintedID { return rows[i].ClickID })
-		numbers(c, func(i int) int64 { return rows[i].ClickTime })
-		numbers(c, func(i int) int64 { return rows[i].Time })
-		numbers(c, func(i int) int64 { return rows[i].Received })
-		numbers(c, func(i int) event.TenantID { return rows[i].Tenant })
-		numbers(c, func(i int) event.AdvertiserID { return rows[i].Advertiser })
-		numbers(c, func(i int) event.CampaignID { return rows[i].Campaign })
-		numbers(c, func(i int) event.BannerID { return rows[i].Banner })
-		numbers(c, func(i int) event.AffiliateID { return rows[i].Affiliate })
-		numbers(c, func(i int) event.GoalID { return rows[i].Goal })
-		numbers(c, func(i int) event.Class { return rows[i].Class })
-		numbers(c, func(i int) event.PriceID { return rows[i].Revenue })
-		numbers(c, func(i int) event.PriceID { return rows[i].Payout })
-		numbers(c, func(i int) event.Micros { return rows[i].N })
-		numbers(c, func(i int) event.Micros { return rows[i].Amount })
-		texts(c, func(i int) string { return rows[i].Subs })
+		numbers(c, func(i int) uint64 { return at(i).Seq })
+		numbers(c, func(i int) uint32 { return at(i).Row })
+		texts(c, func(i int) string { return at(i).EventID })
+		texts(c, func(i int) string { return at(i).Order })
+		uuids(c, func(i int) event.MintedID { return at(i).ClickID })
+		numbers(c, func(i int) int64 { return at(i).ClickTime })
+		numbers(c, func(i int) int64 { return at(i).Time })
+		numbers(c, func(i int) int64 { return at(i).Received })
+		numbers(c, func(i int) event.TenantID { return at(i).Tenant })
+		numbers(c, func(i int) event.AdvertiserID { return at(i).Advertiser })
+		numbers(c, func(i int) event.CampaignID { return at(i).Campaign })
+		numbers(c, func(i int) event.BannerID { return at(i).Banner })
+		numbers(c, func(i int) event.AffiliateID { return at(i).Affiliate })
+		numbers(c, func(i int) event.GoalID { return at(i).Goal })
+		numbers(c, func(i int) event.Class { return at(i).Class })
+		numbers(c, func(i int) event.PriceID { return at(i).Revenue })
+		numbers(c, func(i int) event.PriceID { return at(i).Payout })
+		numbers(c, func(i int) event.Micros { return at(i).N })
+		numbers(c, func(i int) event.Micros { return at(i).Amount })
+		texts(c, func(i int) string { return at(i).Subs })
 	})
 }

@@ -24,7 +24,8 @@ func largeGeneration(epoch uint64, from ledger.Position) *ledger.Generation {
 	cell := ledger.Cell{Key: ledger.Key{Bucket: ledgertest.BaseMinute, Tenant: 1, Type: event.Impression, Class: event.Valid}}
 	for i := range uint32(manyRows) {
 		click.Row, cell.Campaign, cell.Value = i, event.CampaignID(i), ledger.Value{N: event.One, Events: 1}
-		g.Clicks, g.Cells = append(g.Clicks, click), append(g.Cells, cell)
+		g.Clicks.Append(click)
+		g.Cells = append(g.Cells, cell)
 	}
 	return g
 }
@@ -98,9 +99,9 @@ func uncommitted(t *testing.T, checkpointed bool) {
 			if err == nil {
 				reading.Close()
 			}
-			clicks, cells := len(first.Clicks), len(first.Cells)
+			clicks, cells := first.Clicks.Len(), len(first.Cells)
 			if c.done {
-				clicks, cells = clicks+len(large.Clicks), cells+len(large.Cells)
+				clicks, cells = clicks+large.Clicks.Len(), cells+len(large.Cells)
 			}
 			for range 3 { // and so it stays
 				l, err := Open(t.Context(), Options{Path: path})
@@ -114,7 +115,7 @@ func uncommitted(t *testing.T, checkpointed bool) {
 				if err := l.Flush(t.Context(), g); err != nil {
 					t.Fatal(err)
 				}
-				clicks, cells = clicks+len(g.Clicks), cells+len(g.Cells)
+				clicks, cells = clicks+g.Clicks.Len(), cells+len(g.Cells)
 				mustHave(t, l, clicks, cells)
 				next := filepath.Join(t.TempDir(), "ledger.duckdb") // it is killed
 				for _, ext := range []string{"", ".wal"} {

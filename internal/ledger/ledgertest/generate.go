@@ -49,10 +49,10 @@ func Random(r *rand.Rand, lane int, epoch uint64, from ledger.Position, s Shape)
 		})
 	}
 	for i := range upTo(r, s.Clicks) {
-		g.Clicks = append(g.Clicks, click(r, g, uint32(i), &s))
+		g.Clicks.Append(click(r, g, uint32(i), &s))
 	}
 	for i := range upTo(r, s.Sales) {
-		g.Sales = append(g.Sales, sale(r, g, uint32(i), &s))
+		g.Sales.Append(sale(r, g, uint32(i), &s))
 	}
 	for range upTo(r, s.Tallies) {
 		g.Tallies = append(g.Tallies, journal.Tally{

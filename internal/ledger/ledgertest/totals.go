@@ -71,11 +71,11 @@ func (t *Totals) Add(g *ledger.Generation) {
 	for _, y := range g.Tallies {
 		t.Tallies[TallyKey{y.Minute, y.Tenant, y.Door, y.Reason}] += y.N
 	}
-	for i := range g.Clicks {
-		t.Clicks[ClickText(g.Lane, &g.Clicks[i])]++
+	for row := range g.Clicks.All() {
+		t.Clicks[ClickText(g.Lane, row)]++
 	}
-	for i := range g.Sales {
-		t.Sales[SaleText(g.Lane, &g.Sales[i])]++
+	for row := range g.Sales.All() {
+		t.Sales[SaleText(g.Lane, row)]++
 	}
 }
 
