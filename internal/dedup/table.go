@@ -41,6 +41,7 @@ type part struct {
 	buckets uint32
 	used    int // places taken, forgotten entries included
 	limit   int
+	since   uint32 // the oldest generation remembered when it was laid out last
 }
 
 // locate splits a hash into its part and the rest.
@@ -212,8 +213,12 @@ func (p *part) placeAll(entries []uint64) {
 	}
 }
 
-// remembered counts the entries that are not forgotten.
+// remembered counts the entries that are not forgotten: as long as the window forgets nothing, all of them.
 func (p *part) remembered(live liveRange) (n int) {
+	if p.since == live.oldest {
+		return p.used
+	}
+	p.since = live.oldest
 	for i := range p.buckets {
 		for _, w := range p.bucket(i) {
 			if live.has(w) {
@@ -299,7 +304,11 @@ func (t *tables) bytes() int64 {
 }
 
 // liveRange tells which generations are remembered, by the codes that entries carry: the newest and so many before it.
-type liveRange struct{ newest, span uint64 }
+// oldest is the number of the first of them.
+type liveRange struct {
+	newest, span uint64
+	oldest       uint32
+}
 
 // has says whether an entry's generation is remembered. Code 0, of an empty or swept place, never is.
 func (r liveRange) has(entry uint64) bool {

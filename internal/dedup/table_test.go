@@ -92,10 +92,29 @@ func TestWindowForgetsExactly(t *testing.T) {
 					m.claim(h, now)
 				}
 			}
+			w.mustRemember(t, int(next)%parts)
 		}
 		if w.Stats().Hashes != m.total() || w.live().Number < 200 {
 			t.Fatalf("%d hashes, the model has %d; %d generations", w.Stats().Hashes, m.total(), w.live().Number)
 		}
+	}
+}
+
+// mustRemember compares what a part takes for the number of its entries that are remembered with their number.
+func (w *Window) mustRemember(t *testing.T, part int) {
+	t.Helper()
+	p := w.tab.parts[part]
+	said := p.remembered(w.age)
+	n := 0
+	for i := range p.buckets {
+		for _, e := range p.bucket(i) {
+			if w.age.has(e) {
+				n++
+			}
+		}
+	}
+	if said != n {
+		t.Fatalf("part %d: %d entries are remembered, it says %d", part, n, said)
 	}
 }
 

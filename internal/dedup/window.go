@@ -100,8 +100,8 @@ func (w *Window) live() *Generation { return &w.gens[len(w.gens)-1] }
 
 func (w *Window) setGens(gens []Generation) {
 	w.gens = gens
-	newest := w.live().Number
-	w.age = liveRange{newest: code(newest), span: uint64(newest - gens[0].Number)}
+	newest, oldest := w.live().Number, gens[0].Number
+	w.age = liveRange{newest: code(newest), span: uint64(newest - oldest), oldest: oldest}
 }
 
 // Touch asks for the memory that looking the hashes up begins with, and waits for none of it.
