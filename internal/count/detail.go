@@ -28,8 +28,17 @@ type Details struct {
 // NewDetails returns an empty table with room for n details.
 func NewDetails(n int) *Details {
 	d := &Details{subs: make(map[string]uint32), names: []string{""}}
-	d.table.reserve(n)
+	d.table.reserve(n, nil)
 	return d
+}
+
+// Next returns an empty table with room for a quarter more than d has. Nothing is added to d any more: the next table
+// has its index, whose memory is warm.
+func (d *Details) Next() *Details {
+	next := &Details{subs: make(map[string]uint32), names: []string{""}}
+	next.table.reserve(d.Len()+d.Len()/4, d.table.index)
+	d.table.index = nil
+	return next
 }
 
 // Sub returns the number of a value of sub1; the empty value is 0.

@@ -84,12 +84,18 @@ type detailTable struct {
 	index []uint64 // high half: that of the hash, which says where to begin; low half: number of the row + 1; 0 is empty
 }
 
-func (t *detailTable) reserve(n int) {
+// reserve makes room for n rows, in the memory of another table's index if that is neither too small nor far too large.
+func (t *detailTable) reserve(n int, index []uint64) {
 	size := 64
 	for size < 2*n {
 		size *= 2
 	}
-	t.index = make([]uint64, size)
+	if len(index) < size || len(index) > 4*size {
+		t.index = make([]uint64, size)
+		return
+	}
+	clear(index)
+	t.index = index
 }
 
 func (t *detailTable) row(at uint32) *detailRow { return &t.pages[at/pageRows][at%pageRows] }

@@ -100,3 +100,33 @@ func TestDetailTableOfManyPages(t *testing.T) {
 		t.Fatalf("%d rows, %d by number, %d pages", n, was.rows, len(table.pages))
 	}
 }
+
+// TestNextBeginsEmpty takes tables one after the other, each in the memory of the index before it, and looks at both.
+func TestNextBeginsEmpty(t *testing.T) {
+	budgets, d := NewBudgets(), NewDetails(0)
+	key := func(i int) Key {
+		return Pack(28_333_333, event.CampaignID(i+1), 0, 7, 0, 0, 1, event.Impression, 0, event.Valid, 0, 28_333_320, 0, 0)
+	}
+	for round, rows := range []int{0, 1000, 1100, 900, 40_000, 3, 3, 500} {
+		for i := range rows {
+			k := key(round*100 + i) // some keys of the table before, some new ones
+			d.AddAll([]Key{k, k}, []ledger.Value{{N: event.One, Events: 1}, {N: event.One, Events: 1}}, budgets)
+		}
+		index := len(d.table.index)
+		next := d.Next()
+		if next.Len() != 0 || len(next.Cells()) != 0 || len(next.table.index) < 2*rows || len(next.table.index) > max(64, 4*2*2*rows) {
+			t.Fatalf("round %d: the next of %d rows, with an index of %d, has %d rows and an index of %d",
+				round, rows, index, next.Len(), len(next.table.index))
+		}
+		cells := d.Cells()
+		for i, c := range cells {
+			if c.Campaign != event.CampaignID(round*100+i+1) || c.Events != 2 {
+				t.Fatalf("round %d: cell %d is %+v", round, i, c)
+			}
+		}
+		if len(cells) != rows {
+			t.Fatalf("round %d: %d cells of %d", round, len(cells), rows)
+		}
+		d = next
+	}
+}

@@ -26,8 +26,8 @@ type gathering struct {
 	text    *strings.Builder // of the ids and sub-ids of the rows: one piece of memory for many
 }
 
-func newGathering(from ledger.Position, room int) *gathering {
-	return &gathering{from: from, details: count.NewDetails(room)}
+func newGathering(from ledger.Position, details *count.Details) *gathering {
+	return &gathering{from: from, details: details}
 }
 
 // textRoom is how much text of rows is kept in one piece.
@@ -157,12 +157,9 @@ func (s *State) close() *gathering {
 	g.to = s.pos
 	g.to.Flush = g.from.Flush + 1
 	s.pos.Flush = g.to.Flush
-	s.open = newGathering(s.pos, room(g.details.Len()))
+	s.open = newGathering(s.pos, g.details.Next())
 	return g
 }
-
-// room is how much a generation gets whose last one had n: a quarter more, because a list that is full is copied whole.
-func room(n int) int { return n + n/4 }
 
 // peek returns a copy of the open gathering; nil when nothing was folded.
 func (s *State) peek() *gathering {

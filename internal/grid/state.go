@@ -110,7 +110,7 @@ func NewState(opt Options) *State {
 		cut:     segmentCut{First: 1},
 
 		unsealed: unsealedList{room: keptSegments * opt.TargetSealed},
-		open:     newGathering(ledger.Position{}, 0),
+		open:     newGathering(ledger.Position{}, count.NewDetails(0)),
 	}
 }
 
@@ -122,7 +122,7 @@ func (s *State) Position() ledger.Position { return s.pos }
 func (s *State) Count() {
 	if !s.counting {
 		s.counting = true
-		s.open = newGathering(s.pos, 0)
+		s.open = newGathering(s.pos, count.NewDetails(0))
 	}
 }
 
